@@ -1,0 +1,50 @@
+# Each target sets up all that it needs: a virtual environment, then the package.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := OMP_WAIT_POLICY=PASSIVE $(BIN)/python
+
+.PHONY: demo test check bench chaos compat docs lengths clean
+
+demo: $(VENV)/.demo
+	$(RUN) -m examples.demo
+
+test: $(VENV)/.dev
+	$(RUN) -m pytest -q -n 2 --dist worksteal -m "not chaos and not compat and not gpu"
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	@$(RUN) bench/lengths.py
+
+chaos: $(VENV)/.dev
+	$(RUN) -m pytest -q -m chaos tests/system
+
+compat: $(VENV)/.dev
+	$(RUN) bench/compat.py
+
+bench: $(VENV)/.dev
+	$(RUN) bench/saves.py
+
+docs: $(VENV)/.dev
+	$(RUN) docs/generate.py
+
+# The stamp files hold what was installed, so a changed pyproject.toml installs again.
+$(VENV)/.core: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo]"
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache

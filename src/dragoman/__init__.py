@@ -1,0 +1,3 @@
+"""Fine-tune NLLB-200 on machines that vanish. Lose nothing."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,285 @@
+"""The verbs. Each translates words into a configuration and calls one function.
+
+Nothing heavy is imported before a verb runs, so that `--help` answers at once.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+from cyclopts import App, CycloptsError, Group, Parameter
+from pydantic import ValidationError
+
+from dragoman import __version__
+from dragoman.cli import output, reports, settings
+from dragoman.config import RunConfig
+from dragoman.errors import DragomanError, ExitCode, InputError
+
+TRAIN, LOOK, USE = Group("Train", sort_key=1), Group("Look", sort_key=2), Group("Use", sort_key=3)
+ISSUES = "https://github.com/dragoman-nllb/dragoman/issues"
+
+app = App(
+    name="dragoman",
+    help="Fine-tune NLLB-200 on machines that vanish. Lose nothing.",
+    version=__version__,
+    default_parameter=Parameter(consume_multiple=True, negative=()),
+    help_format="markdown",
+)
+
+Options = Annotated[RunConfig, Parameter(name="*")]
+ConfigFile = Annotated[Path | None, Parameter(name=["--config", "-c"], help="A YAML file with options by flag name.")]
+AsJson = Annotated[bool, Parameter(name="--json", help="Print one JSON object.")]
+PairFlag = Annotated[list[str], Parameter(name=["--pair", "-p"], help="Direction as SOURCE-TARGET, such as en-fr.")]
+OnePair = Annotated[str, Parameter(name=["--pair", "-p"], help="Direction as SOURCE-TARGET, such as en-fr.")]
+
+
+@app.command(group=TRAIN)
+def train(*, options: Options = RunConfig(), config: ConfigFile = None) -> ExitCode:
+    """Train until the last step, the deadline or a signal; continue by itself.
+
+    Examples:
+
+        dragoman train --language-pairs en-fr en-de --data gettext:django,wagtail --model scratch:tiny
+
+        dragoman train --language_pairs en-fr --data en-fr=pairs.tsv --max_samples 20000 --epochs 3 --batch_size 4
+
+        dragoman train -c run.yaml --max-hours 2
+    """
+    return _train(settings.load(options, config))
+
+
+@app.command(group=TRAIN)
+def resume(run: Path, *, options: Options = RunConfig()) -> ExitCode:
+    """Continue the run in folder RUN with the settings that it was started with.
+
+    Examples:
+
+        dragoman resume runs/en-fr-nllb-200-distilled-600M
+
+        dragoman resume runs/demo --max-hours 1
+    """
+    from dragoman.training import session
+
+    stored = session.stored_config(run)
+    if stored is None:
+        raise InputError(f"{run}: there is no run here", "the --output folder of a run")
+    config = settings.load(options, stored=stored)
+    return _train(config.model_copy(update={"save": config.save.model_copy(update={"output": run})}))
+
+
+def _train(config: RunConfig) -> ExitCode:
+    from dragoman import host
+
+    host.be_gentle()
+    from dragoman.training import loop
+
+    with output.Display() as echo:
+        ending = loop.run(config, echo)
+    steps = f"{ending.step:,} of {ending.total_steps:,} steps"
+    if ending.exit_code is ExitCode.DONE:
+        output.say(f"done: {steps}; the model is in {ending.folder}")
+    else:
+        output.say(f"stopped ({ending.reason}) after {steps}; safe is step {ending.safe_step:,}")
+        output.say(f"continue with: dragoman resume {ending.folder}")
+    return ending.exit_code
+
+
+@app.command(group=TRAIN)
+def prepare(*, options: Options = RunConfig(), config: ConfigFile = None, json: AsJson = False) -> None:
+    """Read, clean, split and encode the data of a run, and show what became of every row.
+
+    Examples:
+
+        dragoman prepare --language-pairs en-fr --data en-fr=pairs.tsv --model scratch:tiny
+
+        dragoman prepare -c run.yaml --json
+    """
+    from dragoman.training import prepared
+
+    reports.prepared(prepared.prepare(settings.load(options, config)), as_json=json)
+
+
+@app.command(group=LOOK)
+def status(run: Path | None = None, *, json: AsJson = False) -> None:
+    """Show what a run is doing and what is safe; RUN is its folder, left out: the newest below runs/.
+
+    Examples:
+
+        dragoman status
+
+        dragoman status runs/demo --json
+    """
+    from dragoman.checkpoint import status as reading
+
+    reports.status(reading.status(run or reading.newest_run(Path("runs"))), as_json=json)
+
+
+@app.command(group=LOOK)
+def evaluate(
+    model: str,
+    *,
+    pair: PairFlag = [],  # noqa: B006  cyclopts never changes it
+    data: Annotated[list[str], Parameter(help="Test pairs; left out: the held-out test split of the run MODEL.")] = [],  # noqa: B006
+    base: Annotated[str | None, Parameter(help="Compare with this model; left out: what the run started from.")] = None,
+    num_beams: Annotated[int, Parameter(help="Beams; 1 is greedy.")] = 4,
+    max_samples: Annotated[int | None, Parameter(help="Score at most this many pairs per direction.")] = None,
+    require: Annotated[float | None, Parameter(help="Exit 4 when the mean chrF++ is lower.")] = None,
+    device: Annotated[str, Parameter(help="auto, cpu or cuda.")] = "auto",
+    json: AsJson = False,
+) -> None:
+    """Score a model with chrF++ and BLEU, beside its base and the source copied as it is.
+
+    Examples:
+
+        dragoman evaluate runs/demo
+
+        dragoman evaluate USER/MODEL --pair en-fr --data test.tsv --base facebook/nllb-200-distilled-600M
+    """
+    from dragoman.deploy import compare
+
+    compared = compare.compare(model, pair, data, base, num_beams, max_samples, device)
+    reports.comparison(compared, as_json=json)
+    compare.require(compared, require)
+
+
+@app.command(group=LOOK)
+def languages(query: Annotated[str, Parameter(help="A tag, code or part of a name.")] = "", *, json: AsJson = False) -> None:
+    """List NLLB's 202 languages, or those that match QUERY.
+
+    With --json QUERY is one tag, and the answer says which code it means.
+
+    Examples:
+
+        dragoman languages portu
+
+        dragoman languages zh --json
+    """
+    from dragoman import languages as known
+
+    if not json:
+        rows = known.search(query)
+        if not rows:
+            raise InputError(f"no language of NLLB matches {query!r}", "dragoman languages lists all of them")
+        for code, name in rows:
+            output.data(f"{code}\t{name}")
+        return
+    if not query:
+        output.print_json([{"code": code, "name": name} for code, name in known.search("")])
+        return
+    found = known.lookup(query)
+    output.print_json(found)
+    if found["code"] is None:
+        raise SystemExit(ExitCode.BAD_INPUT)
+
+
+config_app = App(name="config", help="Show or check the options of a run.", group=LOOK)
+app.command(config_app)
+
+
+@config_app.command
+def show(*, options: Options = RunConfig(), config: ConfigFile = None, variables: bool = False) -> None:
+    """Print all options as a run file, after file, environment and flags.
+
+    Parameters
+    ----------
+    variables
+        Print the names of the environment variables instead.
+
+    Examples:
+
+        dragoman config show --language-pairs en-fr > run.yaml
+    """
+    if variables:
+        for name in settings.variables():
+            output.data(name)
+        return
+    output.data(settings.as_yaml(settings.load(options, config)))
+
+
+@config_app.command
+def check(*, options: Options = RunConfig(), config: ConfigFile = None) -> None:
+    """Check options, languages, data paths and device without reading data or writing anything.
+
+    Examples:
+
+        dragoman config check -c run.yaml
+    """
+    from dragoman.training import session
+
+    folder = session.check(settings.load(options, config))
+    output.say(f"the options are fine; the run folder is {folder}")
+
+
+@app.command(group=USE)
+def translate(
+    *text: Annotated[str, Parameter(help="Sentences; left out: lines of --input or of standard input.")],
+    model: Annotated[str, Parameter(help="A run folder, a model folder, or a Hub id.")],
+    pair: OnePair,
+    input: Annotated[Path | None, Parameter(help="Translate the lines of this file.")] = None,
+    num_beams: Annotated[int, Parameter(help="Beams; 1 is greedy.")] = 4,
+    device: Annotated[str, Parameter(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Translate sentences, one line out for each line in.
+
+    Examples:
+
+        dragoman translate --model runs/demo -p en-fr "Save your changes."
+
+        dragoman translate --model runs/demo -p en-de < english.txt > german.txt
+    """
+    from dragoman.languages import parse_pair
+
+    direction = parse_pair(pair)
+    lines = settings.lines(text, input)
+    from dragoman.deploy import translate as translating
+
+    for line in translating.load(model, device).translate(lines, direction, num_beams):
+        output.data(line)
+        sys.stdout.flush()
+
+
+def run(words: Sequence[str]) -> int:
+    """Run one command; every mistake of the user becomes one message and its exit code."""
+    try:
+        result: Any = app(list(words), exit_on_error=False, print_error=False, result_action="return_value")
+        return int(result) if isinstance(result, ExitCode) else ExitCode.DONE
+    except CycloptsError as error:
+        return _refuse(_in_words(error))
+    except DragomanError as error:
+        return _refuse(error)
+    except SystemExit as error:
+        return int(error.code or 0)
+    except KeyboardInterrupt:
+        output.say("interrupted")
+        return 130
+    except BrokenPipeError:
+        return _broken_pipe()
+
+
+def _refuse(error: DragomanError) -> int:
+    output.error(error.message, error.hint)
+    return error.exit_code
+
+
+def _broken_pipe() -> int:
+    # Whoever read our lines has gone; Python would complain once more while closing stdout.
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ExitCode.DONE
+
+
+def _in_words(error: CycloptsError) -> InputError:
+    """cyclopts' complaint with our hint; pydantic's in our own words."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ValidationError):
+            return settings.in_words(cause)
+        cause = cause.__cause__ or cause.__context__
+    return settings.usage_error(str(error))
+
+
+def main() -> NoReturn:
+    """The `dragoman` command."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,136 @@
+"""What people see: talk goes to stderr, data to stdout.
+
+On a terminal a run shows one live bar; in a pipe, a log or a notebook it prints plain
+lines. Both render journal events, so nothing is shown that was not written down.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from dragoman import journal
+
+talk = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def error(message: str, hint: str = "") -> None:
+    """One error message with its way out, on stderr."""
+    talk.print(f"[bold red]error:[/] {_plain(message)}")
+    if hint:
+        talk.print(f"  [bold]try:[/] {_plain(hint)}")
+
+
+def say(text: str) -> None:
+    """One line of talk on stderr."""
+    talk.print(_plain(text))
+
+
+def data(text: str) -> None:
+    """One line of data on stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on stdout."""
+    data(json.dumps(value, ensure_ascii=False))
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], console: Console | None = None) -> None:
+    """A table on stdout; the first column holds names, the others figures."""
+    drawn = Table(title=title or None, title_justify="left")
+    for index, column in enumerate(columns):
+        drawn.add_column(column, justify="right" if index else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(_plain(cell) for cell in row))
+    (console or Console(highlight=False)).print(drawn)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def line(event: journal.Event, total_steps: int = 0) -> str:
+    """An event as one plain line; empty for events that only machines read."""
+    match event:
+        case journal.Prepared():
+            pairs = ", ".join(f"{name} {count:,}" for name, count in event.pairs.items())
+            return f"corpus {event.corpus[:12]}{' (reused)' if event.reused else ''}: {pairs} pairs"
+        case journal.SessionStarted():
+            start = f"continues at step {event.step:,}" if event.step else "starts"
+            where = f"{event.device}, {event.precision}, {event.threads} threads"
+            return f"run {event.run} {start} of {event.total_steps:,} ({where}, session {event.epoch})"
+        case journal.Step():
+            of = f"/{total_steps:,}" if total_steps else ""
+            speed = f"{event.tokens_per_second:,.0f} target tokens/s"
+            return f"step {event.step:,}{of}  loss {event.loss:.3f}  lr {event.learning_rate:.2e}  {speed}"
+        case journal.Evaluated():
+            scores = "  ".join(f"{name} {score['chrf']:.1f}" for name, score in event.directions.items())
+            return f"step {event.step:,}  dev loss {event.loss:.3f}  chrF++ {scores}  ({event.seconds:.0f} s)"
+        case journal.Saved():
+            size = f"{event.num_bytes / 1e6:,.1f} MB"
+            return f"step {event.step:,}  saved {event.folder} ({size}, {event.seconds:.1f} s, {event.reason})"
+        case journal.SaveFailed():
+            return (
+                f"DEGRADED at step {event.step:,}: not saved: {event.reason}; "
+                f"safe is step {event.last_safe_step:,}; training goes on"
+            )
+        case journal.StepSkipped():
+            why = "passed over" if event.passed_over else f"not finite ({event.consecutive} in a row): skipped"
+            return f"step {event.step:,}  {why}"
+        case journal.RolledBack():
+            bad = ", ".join(map(str, event.bad_steps))
+            return f"rolled back from step {event.from_step:,} to {event.to_step:,}; will pass over steps {bad}"
+        case journal.OutOfMemory():
+            return f"step {event.step:,}  out of memory: repeated with microbatches of {event.microbatch} pairs"
+        case journal.Warned():
+            return f"warning: {event.message}"
+        case journal.SessionEnded():
+            return f"{event.outcome} at step {event.step:,}: {event.reason}; safe is step {event.safe_step:,}"
+        case _:
+            return ""
+
+
+class Display:
+    """Renders events: a live bar on a terminal, plain lines elsewhere. Use as a context manager."""
+
+    def __init__(self, console: Console = talk) -> None:
+        self.console = console
+        self.total_steps = 0
+        self.bar: Progress | None = None
+        self.task: Any = None
+        if console.is_terminal and not console.is_jupyter:
+            columns = (
+                TextColumn("step {task.completed:,.0f}/{task.total:,.0f}"),
+                BarColumn(),
+                TextColumn("{task.description}"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+            )
+            self.bar = Progress(*columns, console=console)
+
+    def __enter__(self) -> Callable[[journal.Event], None]:
+        return self.show
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def show(self, event: journal.Event) -> None:
+        """Render one event."""
+        if isinstance(event, journal.SessionStarted):
+            self.total_steps = event.total_steps
+            if self.bar:
+                self.task = self.bar.add_task("", total=event.total_steps, completed=event.step)
+                self.bar.start()
+        if self.bar and self.task is not None and isinstance(event, journal.Step):
+            speed = f"loss {event.loss:.3f}  {event.tokens_per_second:,.0f} tok/s"
+            self.bar.update(self.task, completed=event.step, description=speed)
+            return
+        if text := line(event, self.total_steps):
+            self.console.print(_plain(text))
+

@@ -1,0 +1,81 @@
+"""The answers of the verbs that look: as tables for people, or as JSON."""
+
+from typing import TYPE_CHECKING, Any
+
+from dragoman.cli.output import data, print_json, table
+
+if TYPE_CHECKING:
+    from dragoman.deploy.compare import Comparison
+    from dragoman.training.prepared import Report
+
+
+def prepared(report: "Report", as_json: bool) -> None:
+    """What became of every row, and how many pairs each split holds."""
+    if as_json:
+        splits = {name: {"train": a, "dev": b, "test": c} for name, a, b, c in report.pairs}
+        values = {"corpus": str(report.folder), "digest": report.digest, "pairs": splits}
+        print_json(values | {"funnel": report.funnel, "unknown_rate": report.unknown_rate})
+        return
+    for direction, funnel in report.funnel.items():
+        data(direction)
+        data(f"  {'read':16}{funnel['read']:>10,}")
+        if funnel["bad_rows"]:
+            data(f"  {'bad rows':16}{funnel['bad_rows']:>10,}")
+        for reason, entry in funnel["rejected"].items():
+            data(f"  {reason:16}{entry['pairs']:>10,}  {entry['why']}")
+            for source, target in entry["examples"][:1]:
+                data(f"  {'':26}  such as: {source} → {target}")
+        data(f"  {'kept':16}{funnel['kept']:>10,}")
+    rows = [(name, f"{a:,}", f"{b:,}", f"{c:,}") for name, a, b, c in report.pairs]
+    table("", ("direction", "train", "dev", "test"), rows)
+    data(f"corpus: {report.folder}")
+
+
+def status(found: dict[str, Any], as_json: bool) -> None:
+    """The state of a run."""
+    if as_json:
+        print_json(found)
+        return
+    total = f" of {found['total_steps']:,}" if found["total_steps"] else ""
+    data(f"{found['state']}: step {found['step']:,}{total}" + _epoch(found))
+    if found["loss"] is not None:
+        speed = f", {found['tokens_per_second']:,.0f} target tokens/s" if found["tokens_per_second"] else ""
+        chrf = f", chrF++ {found['chrf']:.1f}" if found["chrf"] is not None else ""
+        data(f"loss {found['loss']:.3f}{chrf}{speed}")
+    if found["eta_seconds"] is not None:
+        data(f"about {_duration(found['eta_seconds'])} left")
+    if found["safe"]:
+        data(f"safe: step {found['safe']['step']:,}, {_duration(found['safe']['age_seconds'])} ago, {found['safe']['store']}")
+    else:
+        data("safe: nothing yet")
+    if found["degraded"]:
+        since = _duration(found["degraded"]["since_seconds"])
+        data(f"DEGRADED for {since}: {found['degraded']['reason']}")
+
+
+def _epoch(found: dict[str, Any]) -> str:
+    return f", pass {found['epoch']:.2f} over the data" if found["epoch"] is not None else ""
+
+
+def _duration(seconds: float) -> str:
+    """Seconds in the unit that a person would use."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def comparison(compared: "Comparison", as_json: bool) -> None:
+    """Scores of all systems, with sacrebleu's signatures."""
+    if as_json:
+        print_json(compared.to_json())
+        return
+    directions = list(compared.systems[0].scores)
+    columns = ["", *(f"{name} {metric}" for name in directions for metric in ("chrF++", "BLEU"))]
+    rows: list[list[str]] = []
+    for system in compared.systems:
+        scores = [system.scores[name] for name in directions]
+        rows.append([system.name, *(f"{value:.1f}" for score in scores for value in (score.chrf, score.bleu))])
+    table(f"{len(compared.pairs):,} pairs", columns, rows)
+    for name in directions:
+        score = compared.systems[0].scores[name]
+        data(f"{name}: {score.sentences:,} sentences; {score.chrf_signature}; {score.bleu_signature}")

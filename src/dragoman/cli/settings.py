@@ -1,0 +1,186 @@
+"""From words to a RunConfig: YAML file < environment < flags, each mistake named with its place."""
+
+import difflib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, get_origin
+
+import yaml
+from pydantic import ValidationError
+
+from dragoman import host
+from dragoman.config import ENVIRONMENT_PREFIX, FIELDS, RunConfig, from_flat
+from dragoman.errors import InputError
+
+
+@dataclass
+class Layer:
+    """Values from one place, and how to point at each of them."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+
+
+def load(
+    flags: RunConfig | None = None, config_file: Path | None = None, stored: RunConfig | None = None
+) -> RunConfig:
+    """The configuration of this command; with `stored`, that of a run which continues.
+
+    Raises:
+        InputError: A file, variable or flag is unknown or wrong; the message names it.
+    """
+    layers = [Layer(stored.given())] if stored else []
+    if config_file:
+        layers.append(from_yaml(config_file))
+    layers.append(from_environment(host.options(ENVIRONMENT_PREFIX)))
+    if flags is not None:
+        given = flags.given()
+        layers.append(Layer(given, {name: flag(name) for name in given}))
+    values: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    for layer in layers:
+        values |= layer.values
+        places |= layer.places
+    try:
+        return from_flat(values)
+    except ValidationError as error:
+        raise in_words(error, places) from None
+
+
+def flag(name: str) -> str:
+    """`max_samples` as the user types it: `--max-samples`."""
+    return "--" + name.replace("_", "-")
+
+
+def from_yaml(path: Path) -> Layer:
+    """The keys of a YAML run file, with the line of each.
+
+    Raises:
+        InputError: The file is missing, is not YAML or UTF-8, or has an unknown key.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except FileNotFoundError:
+        raise InputError(f"--config: there is no file {path}", "the path of a YAML file, e.g. -c run.yaml") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--config: cannot read {path}: {error}", "a YAML file in UTF-8") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"--config: {path} is not YAML: {_one_line(error)}", "key: value lines") from None
+    if values is None:
+        return Layer()
+    if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
+        raise InputError(f"--config: {path} holds no options", "key: value lines, e.g. batch_size: 4")
+    layer = Layer()
+    for key_node, _ in node.value:
+        key = str(key_node.value)
+        place = f"{path} line {key_node.start_mark.line + 1}: {key}"
+        name = key.replace("-", "_")
+        if name not in FIELDS:
+            raise InputError(f"{place}: unknown key", _suggest(name, list(FIELDS), "dragoman config show"))
+        if name in layer.values:
+            raise InputError(f"{place}: the key stands twice", "keep one of the two")
+        value = values[key_node.value if key_node.value in values else key]
+        layer.values[name] = [value] if is_list(name) and isinstance(value, str) else value
+        layer.places[name] = place
+    return layer
+
+
+def from_environment(variables: Mapping[str, str]) -> Layer:
+    """The `DRAGOMAN_*` variables; lists are separated by spaces.
+
+    Raises:
+        InputError: A variable names no option.
+    """
+    layer = Layer()
+    known = {ENVIRONMENT_PREFIX + name.upper(): name for name in FIELDS}
+    for variable, text in sorted(variables.items()):
+        if variable not in known:
+            hint = _suggest(variable, list(known), "dragoman config show --variables")
+            raise InputError(f"environment variable {variable}: no such option", hint)
+        name = known[variable]
+        layer.values[name] = text.split() if is_list(name) else text
+        layer.places[name] = f"environment variable {variable}"
+    return layer
+
+
+def is_list(name: str) -> bool:
+    """Whether the field takes several values."""
+    return get_origin(FIELDS[name][1].annotation) is list
+
+
+def in_words(error: ValidationError, places: Mapping[str, str] | None = None) -> InputError:
+    """Pydantic's first complaint as one sentence that names the flag, line or variable."""
+    problem = error.errors(include_url=False)[0]
+    loc = [str(part) for part in problem["loc"]]
+    name = loc[1] if len(loc) > 1 else loc[0] if loc else ""
+    place = (places or {}).get(name, flag(name))
+    context = problem.get("ctx", {})
+    match problem["type"]:
+        case "literal_error":
+            options = [option.strip("'") for option in str(context["expected"]).replace(" or ", ", ").split(", ")]
+            hint = _suggest(str(problem["input"]), options, " | ".join(options), also=" | ".join(options))
+            return InputError(f"{place}: {problem['input']!r} is none of the choices", hint)
+        case "int_parsing" | "int_type" | "int_from_float":
+            return InputError(f"{place}: {problem['input']!r} is not a whole number", "digits only, e.g. 500")
+        case "float_parsing" | "float_type":
+            return InputError(f"{place}: {problem['input']!r} is not a number", "digits, e.g. 3 or 0.5 or 5e-5")
+        case "bool_parsing" | "bool_type":
+            return InputError(f"{place}: {problem['input']!r} is neither true nor false", "true or false")
+        case _:
+            message = str(problem["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
+            return InputError(f"{place}: {problem['input']!r} does not fit", f"a value that is {message}")
+
+
+def _suggest(word: str, known: list[str], otherwise: str, also: str = "") -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if not near:
+        return otherwise
+    return f"did you mean {near[0]}?" + (f" ({also})" if also else "")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def usage_error(message: str) -> InputError:
+    """The command line's own complaint: unknown flags and commands, missing arguments."""
+    sentence, _, rest = " ".join(message.split()).partition(" Did you mean ")
+    hint = f"did you mean {rest}" if rest else "--help shows what there is"
+    return InputError(sentence.rstrip("."), hint)
+
+
+def as_yaml(config: RunConfig) -> str:
+    """The whole configuration as a run file."""
+    return yaml.safe_dump(config.flat(), sort_keys=False, allow_unicode=True).rstrip()
+
+
+def variables() -> list[str]:
+    """The names of all environment variables that set an option."""
+    return [ENVIRONMENT_PREFIX + name.upper() for name in FIELDS]
+
+
+def lines(words: Sequence[str], file: Path | None) -> Iterator[str]:
+    """The texts to work on: `words`, else the lines of `file`, else of standard input.
+
+    Raises:
+        InputError: The file cannot be read or is not UTF-8.
+    """
+    if words:
+        return iter(words)
+    try:
+        opened = file.open("rb") if file else sys.stdin.buffer
+    except OSError as error:
+        raise InputError(f"--input: cannot read {file}: {error.strerror}", "the path of a text file") from None
+    return _decoded(opened, str(file or "standard input"))
+
+
+def _decoded(opened: BinaryIO, name: str) -> Iterator[str]:
+    for number, line in enumerate(opened, start=1):
+        try:
+            yield line.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise InputError(f"{name} line {number:,}: not UTF-8", "convert it: iconv -t utf-8") from None

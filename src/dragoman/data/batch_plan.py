@@ -1,0 +1,96 @@
+"""Which pairs form which step: a pure function of the corpus size, the seed and the step.
+
+Nothing about the machine enters, so a run may move to another one in the middle of an
+epoch and still see the same pairs in the same order. No list of indices exists: each
+epoch is a permutation that is computed where it is looked at, in constant memory.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dragoman.errors import InputError
+
+ROUNDS = 6
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """The order of all pairs over the whole run."""
+
+    num_pairs: int
+    pairs_per_step: int
+    seed: int
+    epochs: float = 1.0
+    max_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_pairs < 1:
+            raise InputError("--data: no pair is left to train on", "dragoman prepare shows what was dropped and why")
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run; the last one may hold fewer pairs."""
+        if self.max_steps is not None:
+            return self.max_steps
+        return max(1, math.ceil(self.epochs * self.num_pairs / self.pairs_per_step))
+
+    @property
+    def total_pairs(self) -> int:
+        """Pairs seen in the whole run, repetitions counted."""
+        if self.max_steps is not None:
+            return self.max_steps * self.pairs_per_step
+        return max(1, round(self.epochs * self.num_pairs))
+
+    def pairs_seen(self, step: int) -> int:
+        """Pairs of all steps before `step`."""
+        return min(step * self.pairs_per_step, self.total_pairs)
+
+    def indices(self, step: int) -> NDArray[np.int64]:
+        """Indices into the corpus of the pairs of `step`; a step may span two epochs."""
+        positions = np.arange(self.pairs_seen(step), self.pairs_seen(step + 1), dtype=np.int64)
+        epochs, places = positions // self.num_pairs, positions % self.num_pairs
+        chosen = np.empty_like(places)
+        for epoch in np.unique(epochs):
+            inside = epochs == epoch
+            chosen[inside] = permuted(places[inside], self.num_pairs, self.seed, int(epoch))
+        return chosen
+
+
+def permuted(places: NDArray[np.int64], num_pairs: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The values of a seeded permutation of range(num_pairs) at `places`.
+
+    A Feistel network on the next even number of bits (Luby and Rackoff 1988); values
+    outside the range walk on along their cycle until they fall inside.
+    """
+    half = max(1, ((num_pairs - 1).bit_length() + 1) // 2)
+    keys = [
+        np.uint64(int.from_bytes(hashlib.blake2b(f"{seed}:{epoch}:{r}".encode(), digest_size=8).digest(), "big"))
+        for r in range(ROUNDS)
+    ]
+    values = places.astype(np.uint64)
+    outside = np.ones(len(values), dtype=bool)
+    while outside.any():
+        values[outside] = _feistel(values[outside], half, keys)
+        outside &= values >= np.uint64(num_pairs)
+    return values.astype(np.int64)
+
+
+def _feistel(values: NDArray[np.uint64], half: int, keys: list[np.uint64]) -> NDArray[np.uint64]:
+    shift, mask = np.uint64(half), np.uint64((1 << half) - 1)
+    left, right = values >> shift, values & mask
+    for key in keys:
+        left, right = right, left ^ (_mix(right ^ key) & mask)
+    return (left << shift) | right
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of splitmix64 (Steele, Lea and Flood 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * _MIX_1
+    values = (values ^ (values >> np.uint64(27))) * _MIX_2
+    return values ^ (values >> np.uint64(31))

@@ -1,0 +1,66 @@
+"""Sentences become token ids without any state: direction in, ids out.
+
+The language codes are arguments, so pairs of all directions share one pass:
+
+    source        [source code] X </s>
+    labels        [target code] Y </s>
+    decoder input </s> [target code] Y
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHUNK = 4096
+"""Texts handed to the tokenizer at once; it spreads them over the cores."""
+
+
+class Encoder(Protocol):
+    """What encoding needs to know of a tokenizer."""
+
+    @property
+    def pad(self) -> int:
+        """Token id of padding."""
+        ...
+
+    @property
+    def eos(self) -> int:
+        """Token id of the end of a sentence."""
+        ...
+
+    @property
+    def unk(self) -> int:
+        """Token id of what the tokenizer cannot write."""
+        ...
+
+    def code_id(self, code: str) -> int:
+        """Token id of a language code."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, without code and end."""
+        ...
+
+    def digest(self) -> str:
+        """Sha256 of the tokenizer's file."""
+        ...
+
+
+def pieces(encoder: Encoder, texts: Iterable[str]) -> Iterator[list[int]]:
+    """Ids of each text in order, without code and end."""
+    remaining = iter(texts)
+    while chunk := list(islice(remaining, CHUNK)):
+        yield from encoder.encode(chunk)
+
+
+def sentence(code: int, ids: Sequence[int] | NDArray[np.integer], eos: int) -> NDArray[np.int64]:
+    """`[code] ids </s>`: how a source stands in the encoder, and a target in the labels."""
+    return np.concatenate(([code], ids, [eos])).astype(np.int64)
+
+
+def decoder_input(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Labels moved one to the right, behind the `</s>` with which NLLB's decoder starts."""
+    return np.concatenate((labels[-1:], labels[:-1]))

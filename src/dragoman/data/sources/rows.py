@@ -1,0 +1,185 @@
+"""What every source of pairs shares: a pair, a row that is not one, and lines of bytes.
+
+A format's own file knows only how to turn one row into two texts. Counting, skipping
+or refusing bad rows, and splitting a file into lines happen here, once.
+"""
+
+import codecs
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+from dragoman.errors import DataError
+
+OnBadRows = Literal["fail", "skip"]
+NUM_EXAMPLES = 3
+SKIP_HINT = "--on-bad-rows skip   (writes them to rejected.tsv)"
+
+
+class Pair(NamedTuple):
+    """One sentence pair as it was read: nothing normalised, nothing filtered."""
+
+    source: str
+    target: str
+    where: int
+    """Line of the file, from 1; for a compiled catalogue (.mo) the number of the message."""
+
+
+class BadRow(NamedTuple):
+    """A row that holds no pair."""
+
+    file: Path
+    where: int
+    """Line of the file, from 1; for a compiled catalogue (.mo) the number of the message."""
+
+    why: str
+    """What is wrong, as the end of a sentence that begins with file and line."""
+
+    text: str
+    """The row itself; bytes that are not UTF-8 appear as `\\xNN`."""
+
+    def message(self) -> str:
+        """File, line and reason in one line, as the user sees it."""
+        return f"{self.file} line {self.where:,}: {self.why}"
+
+    def tsv(self) -> str:
+        """File, line, reason and row as one line of rejected.tsv, without newline.
+
+        Backslash, tab, CR and LF inside a field are escaped; lone surrogates appear as `\\uNNNN`.
+        """
+        return "\t".join(_escape(column) for column in (str(self.file), str(self.where), self.why, self.text))
+
+
+def _escape(text: str) -> str:
+    for character, escaped in (("\\", "\\\\"), ("\t", "\\t"), ("\r", "\\r"), ("\n", "\\n")):
+        text = text.replace(character, escaped)
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+@dataclass
+class Rows:
+    """Counts the rows of one source and decides what a bad one does."""
+
+    on_bad_rows: OnBadRows
+    """`fail`: the first bad row ends the reading. `skip`: it is counted and offered."""
+
+    offer: Callable[[BadRow], None] | None = None
+    """Receives each skipped row, so that it can be written down."""
+
+    num_read: int = 0
+    """Rows seen since `restart`, bad ones included."""
+
+    num_rejected: int = 0
+    """Rows skipped since `restart`."""
+
+    examples: list[BadRow] = field(default_factory=list[BadRow])
+    """The first few skipped rows, for the report."""
+
+    def restart(self) -> None:
+        """Forget all counts: the source is read again from its beginning."""
+        self.num_read = self.num_rejected = 0
+        self.examples.clear()
+
+    def reject(self, row: BadRow) -> None:
+        """Count a bad row and offer it.
+
+        Raises:
+            DataError: Bad rows are not to be skipped; the message names file and line.
+        """
+        if self.on_bad_rows == "fail":
+            raise DataError(row.message(), SKIP_HINT)
+        self.num_rejected += 1
+        if len(self.examples) < NUM_EXAMPLES:
+            self.examples.append(row)
+        if self.offer is not None:
+            self.offer(row)
+
+
+class Source(Protocol):
+    """Pairs of one direction from one entry of `--data`.
+
+    `pairs` streams them in file order. It may be called again and then gives the same
+    pairs, counts anew, and offers the rejected rows again.
+    """
+
+    @property
+    def name(self) -> str:
+        """What to call it in a report."""
+        ...
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that decide what is read: equal bytes in them, equal pairs."""
+        ...
+
+    @property
+    def rows(self) -> Rows:
+        """Counts of the reading under way or just ended."""
+        ...
+
+    def pairs(self) -> Iterator[Pair]:
+        """All pairs in a fixed order.
+
+        Raises:
+            DataError: A file cannot be read, or a row is bad and bad rows are not skipped.
+        """
+        ...
+
+
+class Line(NamedTuple):
+    """One line of a text file, without its line end."""
+
+    number: int
+    """From 1."""
+
+    offset: int
+    """Bytes of the file before it."""
+
+    data: bytes
+
+
+def lines(path: Path) -> Iterator[Line]:
+    """Split a file on LF alone; one CR before it and a BOM at the file's start are dropped.
+
+    U+2028, U+0085 and form feed are content: splitting on them shifts alignments.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            offset = 0
+            for number, data in enumerate(file, start=1):
+                start = len(codecs.BOM_UTF8) if offset == 0 and data.startswith(codecs.BOM_UTF8) else 0
+                yield Line(number, offset + start, data[start:].removesuffix(b"\n").removesuffix(b"\r"))
+                offset += len(data)
+    except OSError as error:
+        raise cannot_read(path, error) from error
+
+
+def cannot_read(path: Path, error: OSError) -> DataError:
+    """The error for a file that the operating system refuses to give."""
+    return DataError(
+        f"{path}: cannot be read: {error.strerror}", "check the file's permissions and the disk that it is on"
+    )
+
+
+def bad_utf8(path: Path, line: Line, error: UnicodeDecodeError) -> BadRow:
+    """The bad row for a line whose bytes are not UTF-8, with the offset in the file."""
+    why = f"byte 0x{line.data[error.start]:02X} at offset {line.offset + error.start:,} of the file is not UTF-8"
+    return BadRow(path, line.number, why, show(line.data))
+
+
+def show(data: bytes) -> str:
+    """Bytes as text; what is not UTF-8 appears as `\\xNN`."""
+    return data.decode("utf-8", "backslashreplace")
+
+
+def has_lone_surrogate(text: str) -> bool:
+    """Whether `text` holds half of a surrogate pair: it then is not Unicode text and cannot be encoded."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False

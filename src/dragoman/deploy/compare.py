@@ -1,0 +1,113 @@
+"""`dragoman evaluate`: a model, its base and the copied source on the same pairs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dragoman.data import corpus, sources
+from dragoman.data.corpus import Text
+from dragoman.data.filters import clean
+from dragoman.deploy import translate
+from dragoman.errors import CheckSaidNo, InputError
+from dragoman.evaluation import report
+from dragoman.evaluation.report import Judged
+from dragoman.languages import Direction, parse_pair
+from dragoman.training import inputs
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Systems judged on the same pairs; the tuned model is the last."""
+
+    pairs: list[Text]
+    systems: list[Judged]
+
+    def to_json(self) -> dict[str, Any]:
+        """The mean chrF++ and scores of every system."""
+        return {"pairs": len(self.pairs), "systems": [system.to_json() for system in self.systems]}
+
+
+def compare(
+    model: str,
+    pair: Sequence[str],
+    data: Sequence[str],
+    base: str | None,
+    num_beams: int,
+    max_samples: int | None,
+    device: str,
+) -> Comparison:
+    """Judge a model, its base and the copied source.
+
+    Args:
+        model: A run folder, a model folder or a Hub id.
+        pair: Directions; may be left out for a run folder.
+        data: Entries as for `--data`; left out: the test split of the run.
+        base: Another model; left out: the one that the run started from, if `model` is a run folder.
+        num_beams: 1 is greedy.
+        max_samples: Pairs per direction; None takes all.
+        device: auto, cpu or cuda.
+
+    Raises:
+        InputError: Pairs, data or models are wrong.
+    """
+    pairs = _limited(_pairs(model, [parse_pair(text) for text in pair], data), max_samples)
+    base = base or translate.base_of(model)
+    systems = [report.judge_copy(pairs)]
+    for name, where in (("base", base), ("tuned", model)):
+        if where is None:
+            continue
+        translator = translate.load(where, device)
+        for direction in report.directions_of(pairs):
+            translator.check(direction)
+        systems.append(report.judge_model(name, translator.model, translator.vocabulary, pairs, num_beams))
+    return Comparison(pairs, systems)
+
+
+def require(comparison: Comparison, chrf: float | None) -> None:
+    """Insist on a mean chrF++ of the tuned model.
+
+    Raises:
+        CheckSaidNo: It is lower.
+    """
+    reached = comparison.systems[-1].mean_chrf
+    if chrf is not None and reached < chrf:
+        raise CheckSaidNo(f"--require {chrf:g}: the model reaches only {reached:.1f} chrF++")
+
+
+def _pairs(model: str, directions: list[Direction], data: Sequence[str]) -> list[Text]:
+    if data:
+        if not directions:
+            raise InputError("--pair is missing: which languages does --data hold?", "--pair en-fr")
+        sources.check_data(data, directions)
+        pairs = [text for direction in directions for text in _read(data, direction)]
+    else:
+        pairs = [text for text in _test_split(model) if not directions or text.direction in directions]
+    if not pairs:
+        where = "--data" if data else f"the test split of {model}"
+        raise InputError(f"{where} holds no pair to score", "another --pair or --data")
+    return pairs
+
+
+def _read(data: Sequence[str], direction: Direction) -> list[Text]:
+    opened = sources.open_sources(data, direction, on_bad_rows="fail")
+    rows = (Text(clean(pair.source), clean(pair.target), direction) for source in opened for pair in source.pairs())
+    return [row for row in rows if row.source and row.target]
+
+
+def _test_split(model: str) -> list[Text]:
+    folder = Path(model).expanduser() / inputs.CORPUS
+    found = [opened for path in sorted(folder.glob("*")) if (opened := corpus.open_corpus(path))]
+    if not found:
+        raise InputError(f"{model} is no run folder: what should it be scored on?", "--pair en-fr --data test.tsv")
+    return found[-1].texts("test")
+
+
+def _limited(pairs: list[Text], max_samples: int | None) -> list[Text]:
+    counts: dict[Direction, int] = {}
+    kept: list[Text] = []
+    for pair in pairs:
+        counts[pair.direction] = counts.get(pair.direction, 0) + 1
+        if max_samples is None or counts[pair.direction] <= max_samples:
+            kept.append(pair)
+    return kept

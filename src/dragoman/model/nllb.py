@@ -1,0 +1,178 @@
+"""NLLB checkpoints: found, loaded, checked before the first step, saved.
+
+The forward pass is transformers' own. What is checked here are the ways in which an
+NLLB model goes wrong without any error: codes that moved, embeddings that came
+untied, weights that were never read.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from dragoman.errors import ModelError
+from dragoman.model import vocabulary
+from dragoman.model.loss import Nats, token_nats
+
+if TYPE_CHECKING:
+    from transformers import M2M100ForConditionalGeneration
+
+EMBEDDING = "model.shared.weight"
+"""The one name under which the three tied embeddings are stored."""
+
+
+def check_name(name: str) -> None:
+    """Whether `name` can be a model: a folder that exists, or the form of a Hub id.
+
+    Raises:
+        ModelError: It is neither.
+    """
+    if Path(name).expanduser().is_dir():
+        return
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise ModelError(f"--model: there is no folder {name}", "a folder, a Hub id such as USER/MODEL, or scratch:tiny")
+
+
+def find(name: str, revision: str | None = None) -> Path:
+    """The folder of a model: `name` itself when it is one, else a download from the Hub.
+
+    Raises:
+        ModelError: There is no such folder or repository, or it cannot be reached.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    check_name(name)
+    import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.safetensors"]
+    try:
+        try:
+            names = huggingface_hub.list_repo_files(name, revision=revision)
+        except (HfHubHTTPError, OSError):
+            names = ["model.safetensors"]  # offline: the cache decides
+        if not any(file.endswith(".safetensors") for file in names):
+            patterns.append("pytorch_model*.bin")
+        return Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except (HfHubHTTPError, EntryNotFoundError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        at = f" at revision {revision}" if revision else ""
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"--model: cannot get {name}{at} from the Hub: {reason}", "check the name, HF_TOKEN") from None
+
+
+def be_quiet() -> None:
+    """Keep transformers' bars and advice out of our output; what goes wrong is raised anyway."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def load(folder: Path, dropout: float | None = None) -> "M2M100ForConditionalGeneration":
+    """The model of a folder in float32, in training mode, checked.
+
+    Args:
+        folder: A folder with `config.json` and weights.
+        dropout: Replaces every dropout of the configuration.
+
+    Raises:
+        ModelError: Not an M2M100 model, no or incomplete weights, embeddings not tied.
+    """
+    from transformers import AutoConfig, M2M100ForConditionalGeneration
+
+    be_quiet()
+    if not (folder / "config.json").exists():
+        raise ModelError(f"{folder} holds no config.json", "the folder of an NLLB model, or a Hub id")
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder / 'config.json'}: {error}", "the folder of an NLLB model") from None
+    if config.model_type != "m2m_100":
+        hint = "a dense NLLB-200 model: facebook/nllb-200-distilled-600M, -1.3B, -3.3B"
+        raise ModelError(f"{folder} is a {config.model_type} model; NLLB models are m2m_100", hint)
+    config.encoder_layerdrop = config.decoder_layerdrop = 0.0
+    if dropout is not None:
+        config.dropout = config.attention_dropout = config.activation_dropout = dropout
+    try:
+        model, info = M2M100ForConditionalGeneration.from_pretrained(
+            folder, config=config, dtype=torch.float32, output_loading_info=True, local_files_only=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{folder} holds no weights that can be read: {reason}", "download the model again") from None
+    if missing := sorted(info["missing_keys"]):
+        raise ModelError(f"{folder}: {len(missing)} weights are missing, the first is {missing[0]}", "download it again")
+    return check(model, folder)
+
+
+def check(model: "M2M100ForConditionalGeneration", folder: Path) -> "M2M100ForConditionalGeneration":
+    """The same model, after its embeddings were proved tied.
+
+    Raises:
+        ModelError: One of the three embeddings has weights of its own.
+    """
+    shared = model.model.shared.weight
+    tied = (model.lm_head, model.model.encoder.embed_tokens, model.model.decoder.embed_tokens)
+    if any(part.weight is not shared for part in tied):
+        raise ModelError(f"{folder}: the embeddings are not tied, as they are in NLLB", "tie_word_embeddings: true")
+    return model.train()
+
+
+def check_first_loss(nats_per_token: float, rows: int, from_scratch: bool) -> str:
+    """Judge the loss before the first step; returns a warning or an empty string.
+
+    Args:
+        nats_per_token: The loss of the first batch without dropout.
+        rows: Vocabulary size; guessing costs ln(rows) nats.
+        from_scratch: Whether guessing is expected.
+
+    Raises:
+        ModelError: The loss is not finite or far worse than guessing.
+    """
+    guessing = math.log(rows)
+    if not math.isfinite(nats_per_token) or nats_per_token > guessing + 4:
+        message = f"the first batch costs {nats_per_token:.2f} nats per token, guessing {guessing:.2f}"
+        raise ModelError(f"--model: the weights are broken: {message}", "download the model again")
+    if nats_per_token > guessing - 1 and not from_scratch:
+        return f"the model starts at {nats_per_token:.2f} nats per token, no better than guessing ({guessing:.2f})"
+    return ""
+
+
+def nats(model: "M2M100ForConditionalGeneration", batch: Any, smoothing: float) -> Nats:
+    """Loss of one microbatch by transformers' forward; logits only where there is a target token.
+
+    Shapes: `batch.source_BS` with `batch.source_mask_BS`, `batch.decoder_BT` and
+    `batch.labels_BT` with `batch.target_mask_BT`; masks are True where there is a token.
+    """
+    output = model.model(
+        input_ids=batch.source_BS,
+        attention_mask=batch.source_mask_BS,
+        decoder_input_ids=batch.decoder_BT,
+        use_cache=False,
+    )
+    logits_NV = model.lm_head(output.last_hidden_state[batch.target_mask_BT])
+    return token_nats(logits_NV, batch.labels_BT[batch.target_mask_BT], smoothing)
+
+
+def weights(model: "M2M100ForConditionalGeneration") -> Iterator[tuple[str, Tensor]]:
+    """Every weight once, by the name under which it is saved; the tied embeddings as `EMBEDDING`."""
+    for name, parameter in model.named_parameters(remove_duplicate=True):
+        yield name, parameter.detach()
+
+
+def model_files(model: "M2M100ForConditionalGeneration", tokenizer_folder: Path) -> dict[str, bytes]:
+    """The small files beside the weights, so that `from_pretrained` works on the folder."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as scratch:
+        model.config.save_pretrained(scratch)
+        generation = model.generation_config
+        generation.decoder_start_token_id = vocabulary.EOS
+        generation.save_pretrained(scratch)
+        small = {name: (Path(scratch) / name).read_bytes() for name in sorted(os.listdir(scratch))}
+    return small | vocabulary.files(tokenizer_folder)

@@ -1,0 +1,158 @@
+"""The tokenizer as NLLB lays it out, without its state.
+
+`source` and `target` language are arguments of every encoded sentence, never settings
+of a shared object, so sentences of many directions mix freely in one batch:
+
+    source side   [source code] X </s>
+    target side   [target code] Y </s>
+    decoder input </s> [target code] Y
+
+Only `tokenizer.json` is trusted: tokenizers rebuilt from other files lose or shift
+the language codes silently.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from dragoman.errors import ModelError
+from dragoman.languages import CODES
+
+PAD, EOS, UNK = 1, 2, 3
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+REAL_VOCABULARY = 256_206
+FIRST_REAL_CODE = 256_001
+SPECIALS = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+SPECIALS |= {"cls_token": "<s>", "sep_token": "</s>", "mask_token": "<mask>"}
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A `tokenizers.Tokenizer` in NLLB layout and the folder that it came from."""
+
+    tokenizer: Tokenizer
+    folder: Path
+    pad: int = PAD
+    eos: int = EOS
+    unk: int = UNK
+
+    def __len__(self) -> int:
+        return self.tokenizer.get_vocab_size(with_added_tokens=True)
+
+    def code_id(self, code: str) -> int:
+        """The token id of a language code.
+
+        Raises:
+            ModelError: The tokenizer does not know the code.
+        """
+        token = self.tokenizer.token_to_id(code)
+        if token is None or token == UNK:
+            raise ModelError(
+                f"{self.folder / 'tokenizer.json'}: the language code {code} is missing",
+                "the tokenizer.json of the original NLLB repository",
+            )
+        return token
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, without language code and `</s>`."""
+        return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def digest(self) -> str:
+        """Sha256 of `tokenizer.json`."""
+        return hashlib.sha256((self.folder / "tokenizer.json").read_bytes()).hexdigest()
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of these ids; language codes, padding and `</s>` are left out."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+
+
+def load(folder: Path, codes: Iterable[str] = ()) -> Vocabulary:
+    """The tokenizer of a model folder, checked.
+
+    Args:
+        folder: A folder with `tokenizer.json`.
+        codes: NLLB codes that must be known.
+
+    Raises:
+        ModelError: No `tokenizer.json`, wrong special tokens, missing or shifted codes.
+    """
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        hint = "a folder saved by transformers with a fast tokenizer, or the original NLLB repository"
+        raise ModelError(f"{folder} holds no tokenizer.json", hint)
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception for anything it cannot parse
+        raise ModelError(f"{path} is not a tokenizer: {error}", "download the model again") from None
+    # A tokenizer saved after a padded or truncated call would pad and cut every text.
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    vocabulary = Vocabulary(tokenizer, folder)
+    for token, expected in (("<s>", 0), ("<pad>", PAD), ("</s>", EOS), ("<unk>", UNK)):
+        if tokenizer.token_to_id(token) != expected:
+            raise ModelError(f"{path}: {token} is token {tokenizer.token_to_id(token)}, in NLLB it is {expected}")
+    for code in codes:
+        vocabulary.code_id(code)
+    return vocabulary
+
+
+def check_codes(vocabulary: Vocabulary, rows: int) -> None:
+    """Compare the ids of the 202 codes with the model's embedding.
+
+    Args:
+        vocabulary: The tokenizer.
+        rows: Rows of the model's embedding matrix.
+
+    Raises:
+        ModelError: Codes lie outside the embedding, or are shifted against the order of NLLB.
+    """
+    ids = [vocabulary.tokenizer.token_to_id(code) for code in CODES]
+    present = [token for token in ids if token is not None]
+    path = vocabulary.folder / "tokenizer.json"
+    if present and max(present) >= rows:
+        raise ModelError(f"{path} has tokens up to {max(present)}, the model only {rows} rows", "files of one model")
+    if rows == REAL_VOCABULARY and ids != list(range(FIRST_REAL_CODE, FIRST_REAL_CODE + len(CODES))):
+        first = vocabulary.tokenizer.token_to_id(CODES[0])
+        raise ModelError(
+            f"{path}: the language codes are not where NLLB has them ({CODES[0]} is {first}, not {FIRST_REAL_CODE})",
+            "the tokenizer.json of the original NLLB repository",
+        )
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """The tokenizer files to save beside weights; transformers 4.57 and 5.x read them alike.
+
+    5.x writes `extra_special_tokens` and keys that 4.57 cannot read, and leaves out
+    `added_tokens_decoder` and `special_tokens_map.json`, which 4.57 needs.
+    """
+    content = (folder / "tokenizer.json").read_bytes()
+    added: list[dict[str, Any]] = json.loads(content)["added_tokens"]
+    codes = [token["content"] for token in added if token["special"] and token["content"] not in SPECIALS.values()]
+    old = folder / "tokenizer_config.json"
+    config: dict[str, Any] = json.loads(old.read_text("utf-8")) if old.exists() else {}
+    for key in ("backend", "is_local", "local_files_only", "extra_special_tokens", "name_or_path"):
+        config.pop(key, None)
+    config |= SPECIALS | {
+        "tokenizer_class": "NllbTokenizer",
+        "additional_special_tokens": codes,
+        "added_tokens_decoder": {
+            str(token["id"]): {key: value for key, value in token.items() if key != "id"} for token in added
+        },
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": config.get("model_max_length", 1024),
+    }
+    special_map = SPECIALS | {"additional_special_tokens": codes}
+    return {
+        "tokenizer.json": content,
+        "tokenizer_config.json": _json(config),
+        "special_tokens_map.json": _json(special_map),
+    }
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True) + "\n").encode()

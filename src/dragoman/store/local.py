@@ -1,0 +1,300 @@
+"""A store in a folder: the run folder itself, another disk, or a mount.
+
+Four steps make a checkpoint: its files are fsynced, they are renamed into its folder,
+the folders that hold their names are fsynced, and only then the record gets its name,
+by `link`, which fails if another record has it.
+"""
+
+import contextlib
+import errno
+import os
+import re
+from collections.abc import Generator, Iterable, Mapping
+from pathlib import Path
+
+from dragoman.errors import Damaged, InputError, StoreUnavailable
+from dragoman.store import lock, probe
+from dragoman.store.base import MODEL_FILE, NumberTaken
+from dragoman.store.disk import PART, Disk, digest, part
+from dragoman.store.record import COPY_BACK, LOG, CheckpointRecord, DropRecord, FileEntry, Record, parse, record_name
+
+STAGING = "dragoman/staging"
+LOCK = "dragoman/lock"
+
+_CHECKPOINT = re.compile(r"checkpoint-\d+(-[0-9a-f]+)?")
+_RECORD = re.compile(r"\d{6,}\.json")
+_DAMAGE = {
+    errno.ENOENT: "missing",
+    errno.ENOTDIR: "missing",
+    errno.EISDIR: "missing, a folder is in its place",
+    errno.EIO: "the disk cannot read it",
+}
+
+
+class FolderStore:
+    """The store in the folder `root`.
+
+    Args:
+        root: Its folder; made by `prepare`.
+        disk: Makes every change.
+        single_writer: The user's word that nobody else ever writes here, for file systems
+            without `link`.
+    """
+
+    def __init__(self, root: Path, disk: Disk | None = None, *, single_writer: bool = False) -> None:
+        self.root = root
+        self.disk = disk or Disk()
+        self._single_writer = single_writer
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    # --- before a session ------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Make the folder, and prove that this file system can keep a store's promise.
+
+        Raises:
+            InputError: It cannot be written, has no `link`, or holds checkpoints that are not ours.
+            StoreUnavailable: The disk failed, for instance because it is full.
+        """
+        with self._failing_as("cannot be prepared"), probe.refusing(self.root):
+            for name in (LOG, STAGING):
+                self.disk.make_folders(self.root / name)
+            for folder in (self.root / "dragoman", self.root):
+                self.disk.sync_folder(folder)
+            if not self._single_writer:
+                probe.link(self.disk, self.root / "dragoman")
+        self._refuse_strangers()
+
+    def lock(self, wait_seconds: float = 1.0) -> contextlib.AbstractContextManager[None]:
+        """Keep every other trainer on this machine out of this (prepared) folder, for a `with` block.
+
+        The kernel frees it when this process dies, however it dies.
+
+        Raises:
+            InputError: Another process holds it; names its process id.
+        """
+        return lock.hold(self.root / LOCK, wait_seconds)
+
+    def locked(self) -> int | None:
+        """Process id of the trainer that is alive in this folder; None when there is none."""
+        return lock.holder(self.root / LOCK)
+
+    # --- a save ----------------------------------------------------------------------
+
+    def staging(self, nonce: str) -> Path:
+        """An empty folder in which to write the files of the checkpoint `nonce` before it is published."""
+        folder = self.root / STAGING / nonce
+        with self._failing_as("cannot stage a checkpoint"):
+            self._remove_tree(folder)
+            self.disk.make_folders(folder)
+        return folder
+
+    def publish(self, record: Record, files: Mapping[str, Path]) -> None:
+        """See `Store`. Files in `staging` are moved, all others copied; they are fsynced either way."""
+        target = self.root / record_name(record.seq)
+        with self._failing_as(f"{record.kind} record {record.seq} is not safe"):
+            if not self._settled(target, record):
+                if isinstance(record, CheckpointRecord):
+                    self._place_files(record, files)
+                self._create(target, record)
+            self.disk.sync_folder(target.parent)
+        # It is published: what fails from here on is debris, and `held` finds it.
+        with contextlib.suppress(OSError):
+            self._remove_part_of(target, record)
+            if isinstance(record, CheckpointRecord):
+                self._remove_tree(self.root / STAGING / record.nonce)
+
+    def publish_root(self, checkpoint: CheckpointRecord) -> None:
+        """See `Store`. The root's model is the checkpoint's own file under a second name, or a copy."""
+        source, target = self.root / checkpoint.folder / MODEL_FILE, self.root / MODEL_FILE
+        with self._failing_as(f"the model of step {checkpoint.step} is not published"):
+            if not self._same(target, source, checkpoint.files[MODEL_FILE]):
+                self._remove([part(target)])
+                if self._single_writer:
+                    self.disk.copy(source, part(target))
+                else:
+                    self.disk.link(source, part(target))
+                self.disk.rename(part(target), target)
+            self.disk.sync_folder(self.root)
+
+    # --- reading ---------------------------------------------------------------------
+
+    def records(self, after: int = 0) -> list[Record]:
+        """See `Store`."""
+        folder = self.root / LOG
+        with self._failing_as("its log cannot be read"):
+            if not folder.is_dir():
+                return []
+            last = max((int(path.stem) for path in folder.iterdir() if _RECORD.fullmatch(path.name)), default=0)
+            return [self._read(number) for number in range(after + 1, last + 1)]
+
+    def verify(self, checkpoint: CheckpointRecord, names: Iterable[str] | None = None) -> None:
+        """See `Store`. Reads every byte."""
+        for name in checkpoint.files if names is None else names:
+            path = self.root / checkpoint.folder / name
+            with self._failing_as(f"{path} cannot be read"):
+                try:
+                    problem = _difference(digest(path), checkpoint.files[name])
+                except OSError as error:
+                    if error.errno not in _DAMAGE:
+                        raise
+                    problem = _DAMAGE[error.errno]
+            if problem:
+                raise Damaged(f"{path}: {problem}")
+
+    def fetch(self, checkpoint: CheckpointRecord, names: Iterable[str], into: Path) -> None:
+        """See `Store`."""
+        for name in names:
+            source, target, entry = self.root / checkpoint.folder / name, into / name, checkpoint.files[name]
+            with self._failing_as(f"{source} cannot be fetched"):
+                if target.is_file() and digest(target) == entry:
+                    continue
+                if not source.is_file():
+                    raise Damaged(f"{source}: missing")
+                self.disk.make_folders(target.parent)
+                problem = _difference(self.disk.copy(source, part(target)), entry)
+                if problem:
+                    self.disk.unlink(part(target))
+                    raise Damaged(f"{source}: {problem}")
+                self.disk.rename(part(target), target)
+                self.disk.sync_folder(target.parent)
+
+    # --- removing --------------------------------------------------------------------
+
+    def remove(self, drop: DropRecord) -> None:
+        """See `Store`."""
+        with self._failing_as("dropped checkpoints cannot be removed"):
+            for folder in drop.checkpoints.values():
+                self._remove_tree(self.root / folder)
+            self.disk.sync_folder(self.root)
+
+    def held(self) -> list[str]:
+        """See `Store`."""
+        with self._failing_as("cannot be listed"):
+            tops = [*self._checkpoint_folders(), *(self.root / STAGING).iterdir()]
+            found = [path for top in tops for path in _tree(top)]
+            for folder in (self.root, self.root / "dragoman", self.root / LOG):
+                found += [path for path in folder.iterdir() if path.name.endswith(PART)]
+            return [path.relative_to(self.root).as_posix() for path in found]
+
+    def discard(self, paths: Iterable[str]) -> None:
+        """See `Store`."""
+        with self._failing_as("debris cannot be removed"):
+            self._remove([self.root / path for path in paths])
+
+    # --- parts -----------------------------------------------------------------------
+
+    def _place_files(self, record: CheckpointRecord, files: Mapping[str, Path]) -> None:
+        if files.keys() != record.files.keys():
+            raise ValueError(f"files {sorted(files)} are not those of the record, {sorted(record.files)}")
+        staging, folder = self.root / STAGING, self.root / record.folder
+        for name, source in files.items():
+            target = folder / name
+            self.disk.make_folders(target.parent)
+            if not source.is_relative_to(staging):
+                self.disk.copy(source, part(target))
+                self.disk.rename(part(target), target)
+            elif source.exists() or not target.exists():  # else an earlier attempt has moved it
+                self.disk.sync_file(source)
+                self.disk.rename(source, target)
+            if target.stat().st_size != record.files[name].size:
+                raise ValueError(f"{source} does not have the size that its record says")
+        for touched in sorted({parent for name in files for parent in (folder / name).parents}, reverse=True):
+            if touched.is_relative_to(self.root):
+                self.disk.sync_folder(touched)
+
+    def _create(self, target: Path, record: Record) -> None:
+        """Give the record its name, if nothing has it."""
+        temporary = self._part_of(target, record)
+        self.disk.write(temporary, [record.to_bytes()])
+        if self._single_writer:
+            self.disk.rename(temporary, target)
+            return
+        try:
+            self.disk.link(temporary, target)
+        except FileExistsError:
+            self._settled(target, record)
+
+    def _settled(self, target: Path, record: Record) -> bool:
+        """Whether exactly this record has its number already; raises NumberTaken when another has."""
+        if not target.exists():
+            return False
+        if target.read_bytes() != record.to_bytes():
+            self._remove_part_of(target, record)
+            raise NumberTaken(f"{target}: another record holds this number")
+        return True
+
+    def _same(self, target: Path, source: Path, entry: FileEntry) -> bool:
+        if not target.exists():
+            return False
+        return digest(target) == entry if self._single_writer else target.samefile(source)
+
+    def _part_of(self, target: Path, record: Record) -> Path:
+        return target.with_name(f"{target.name}.{record.nonce}{PART}")
+
+    def _remove_part_of(self, target: Path, record: Record) -> None:
+        self._remove([self._part_of(target, record)])
+
+    def _read(self, number: int) -> Record:
+        path = self.root / record_name(number)
+        try:
+            record = parse(path.read_bytes(), str(path))
+        except FileNotFoundError as error:
+            raise Damaged(f"{path}: missing, though a later record exists", COPY_BACK) from error
+        if record.seq != number:
+            raise Damaged(f"{path}: holds record {record.seq}", COPY_BACK)
+        return record
+
+    def _refuse_strangers(self) -> None:
+        """No record is ours, so no checkpoint is: we must neither write over one nor clean it away."""
+        if any((self.root / LOG).glob("*.json")):
+            return
+        for path in [*self._checkpoint_folders(), self.root / MODEL_FILE]:
+            if path.exists():
+                raise InputError(
+                    f"{path}: already there, and not written by dragoman",
+                    "give another --output (to start from those weights, give that folder to --model)",
+                )
+
+    def _checkpoint_folders(self) -> list[Path]:
+        return [path for path in self.root.iterdir() if _CHECKPOINT.fullmatch(path.name)]
+
+    def _remove_tree(self, top: Path) -> None:
+        if os.path.lexists(top):
+            self._remove(_tree(top))
+
+    def _remove(self, paths: Iterable[Path]) -> None:
+        for path in sorted(paths, reverse=True):  # what is in a folder before the folder
+            try:
+                if path.is_dir() and not path.is_symlink():
+                    self.disk.remove_folder(path)
+                else:
+                    self.disk.unlink(path)
+            except OSError as error:
+                # Gone already, or (NFS) a folder keeps a file that somebody still has open: next time.
+                if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+                    raise
+
+    @contextlib.contextmanager
+    def _failing_as(self, what: str) -> Generator[None]:
+        """Say what a failure of the disk means; the `OSError` stays as the cause."""
+        try:
+            yield
+        except OSError as error:
+            raise StoreUnavailable(f"{self.root}: {what}: {error.strerror or error}") from error
+
+
+def _tree(top: Path) -> list[Path]:
+    """`top` and everything below it; links are not followed."""
+    if top.is_symlink() or not top.is_dir():
+        return [top]
+    return [top, *(path for child in top.iterdir() for path in _tree(child))]
+
+
+def _difference(found: FileEntry, recorded: FileEntry) -> str:
+    """How the bytes found differ from those recorded; empty when they do not."""
+    if found.size != recorded.size:
+        return f"{found.size} bytes, recorded {recorded.size}"
+    return "" if found == recorded else "its bytes are not those that were recorded"

@@ -1,0 +1,191 @@
+"""The story of a run, from the configuration to the published model.
+
+There are no callbacks: to change what happens in training, change this page.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from dragoman.config import RunConfig
+from dragoman.errors import Diverged, DragomanError, ExitCode, InputError
+from dragoman.journal import Event, OutOfMemory, RolledBack, SessionEnded, StepSkipped
+from dragoman.store.local import FolderStore
+from dragoman.training import dev, saving, session
+from dragoman.training.metrics import Metrics
+from dragoman.training.optimizer import learning_rate
+from dragoman.training.session import Session
+from dragoman.training.step import StepResult, train_step
+from dragoman.training.stop import Stop
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a session ended."""
+
+    folder: Path
+    outcome: str
+    """done · stopped"""
+    reason: str
+    step: int
+    total_steps: int
+    safe_step: int
+    """The newest step that is durable."""
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """0 when all is done and durable, else 75: resume me."""
+        return ExitCode.DONE if self.outcome == "done" else ExitCode.RESUME_ME
+
+
+def run(config: RunConfig, echo: Callable[[Event], None] = lambda event: None) -> Ending:
+    """Train until the last step, the deadline or a signal; continue by itself.
+
+    Args:
+        config: The whole configuration.
+        echo: Receives every journal event, for display.
+
+    Raises:
+        InputError: Something the user gave is wrong; nothing was changed.
+        Diverged: The loss stayed non-finite after a roll-back.
+        Superseded: Another machine took over.
+    """
+    folder = session.check(config)
+    store = FolderStore(folder)
+    store.prepare()
+    with store.lock(), Stop(config.training.max_hours) as stop:
+        opened = session.open_session(config, store, stop, echo)
+        if isinstance(opened, session.Finished):
+            return Ending(folder, "done", "was done before", opened.step, opened.total_steps, opened.step)
+        try:
+            reason = train(opened)
+        except BaseException as error:
+            _record_failure(opened, error)
+            raise
+        return _end(opened, reason)
+
+
+def train(run: Session) -> str:
+    """All remaining steps of a session. Returns why it stopped early; empty when all is done."""
+    state, total = run.state, run.plan.total_steps
+    metrics = Metrics(run.config.evaluation.log_steps)
+    while state.step < total:
+        if reason := run.stop.reason(metrics.step_seconds):
+            return reason
+        if state.step in state.pass_over:
+            run.journal.append(StepSkipped(step=state.step + 1, consecutive=0, passed_over=True))
+            state.step += 1
+            continue
+        rate = learning_rate(run.config.training, state.step, total)
+        result = _step_that_fits(run, rate)
+        state.step += 1
+        if result.updated:
+            metrics.observe(result)
+            state.updates += 1
+            state.consecutive_bad = 0
+            state.observe(state.step, result.nats / result.target_tokens)
+        elif _is_bad(run, result) and _roll_back_if_needed(run):
+            continue
+        if event := metrics.window(state.step, rate, last=state.step == total):
+            run.journal.append(event)
+        with metrics.paused():
+            improved = dev.evaluate_if_due(run)
+            saving.save_if_due(run, improved)
+    return ""
+
+
+def _step_that_fits(run: Session, rate: float) -> StepResult:
+    """The next step; when memory runs out, the same step again with half the microbatch.
+
+    Raises:
+        InputError: Not even one pair fits.
+    """
+    while True:
+        try:
+            return train_step(
+                run.model,
+                run.optimizer,
+                run.scaler,
+                run.loader,
+                run.config.training,
+                run.arithmetic,
+                step=run.state.step,
+                microbatch=run.state.microbatch,
+                rate=rate,
+            )
+        except torch.OutOfMemoryError:
+            run.optimizer.zero_grad(set_to_none=True)
+            if run.state.microbatch == 1:
+                raise InputError(
+                    f"out of memory at step {run.state.step + 1} with one pair at a time",
+                    "a smaller model, a shorter --max-tokens, or a bigger GPU",
+                ) from None
+            if run.arithmetic.device.type == "cuda":
+                torch.cuda.empty_cache()
+            run.state.microbatch = (run.state.microbatch + 1) // 2
+            run.state.out_of_memory.append((run.state.step + 1, run.state.microbatch))
+            run.journal.append(OutOfMemory(step=run.state.step + 1, microbatch=run.state.microbatch))
+
+
+def _is_bad(run: Session, result: StepResult) -> bool:
+    """Record a skipped step; whether it counts as bad.
+
+    A non-finite gradient alone is how the fp16 scaler finds its scale: it counts only
+    once the scale has no room left to fall.
+    """
+    state = run.state
+    if math.isfinite(result.nats) and run.scaler.is_enabled() and run.scaler.get_scale() > 1:
+        return False
+    state.bad_steps.append(state.step - 1)
+    state.consecutive_bad += 1
+    run.journal.append(StepSkipped(step=state.step, consecutive=state.consecutive_bad))
+    return True
+
+
+def _roll_back_if_needed(run: Session) -> bool:
+    """After too many bad steps in a row, return to the last checkpoint and pass over them next time.
+
+    Raises:
+        Diverged: It happened before.
+    """
+    state, limit = run.state, run.config.training.max_bad_steps
+    if state.consecutive_bad < limit:
+        return False
+    if state.rolled_back:
+        raise Diverged(
+            f"the loss is not finite at step {state.step}, {limit} steps in a row, again after a roll-back",
+            "a lower --learning-rate, a longer --warmup-steps, or --precision fp32",
+        )
+    bad, left = list(state.bad_steps), state.step
+    saving.load_newest(run)
+    run.state.rolled_back = True
+    run.state.bad_steps = run.state.pass_over = bad
+    run.journal.append(RolledBack(from_step=left, to_step=run.state.step, bad_steps=[step + 1 for step in bad]))
+    return True
+
+
+def _end(run: Session, reason: str) -> Ending:
+    """Save what is not saved, publish the best model, record how it ended."""
+    total = run.plan.total_steps
+    done = not reason
+    if run.safe_step < run.state.step:
+        saving.save(run, "last" if done else reason)
+    if run.safe_step < run.state.step:
+        done, reason = False, "the last checkpoint could not be saved"
+    outcome = "done" if done else "stopped"
+    words = reason or "all steps done"
+    saving.finish(run, outcome, words)
+    run.journal.append(SessionEnded(outcome=outcome, reason=words, step=run.state.step, safe_step=run.safe_step))
+    return Ending(run.folder, outcome, words, run.state.step, total, run.safe_step)
+
+
+def _record_failure(run: Session, error: BaseException) -> None:
+    """Write down an exception of our own; being killed leaves no such record."""
+    if not isinstance(error, Exception):
+        return
+    words = error.message if isinstance(error, DragomanError) else f"{type(error).__name__}: {error}"
+    saving.finish(run, "failed", words)
+    run.journal.append(SessionEnded(outcome="failed", reason=words, step=run.state.step, safe_step=run.safe_step))

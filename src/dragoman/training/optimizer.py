@@ -1,0 +1,122 @@
+"""AdamW, its learning rate as a pure function of the step, and the arithmetic of a device."""
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dragoman.config import TrainingConfig
+from dragoman.errors import InputError
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def warmup_steps(training: TrainingConfig, total_steps: int) -> int:
+    """Steps of linear warm-up: as configured, else 6 % of all, at most 500."""
+    if training.warmup_steps is not None:
+        return training.warmup_steps
+    return min(500, math.ceil(0.06 * total_steps))
+
+
+def learning_rate(training: TrainingConfig, step: int, total_steps: int) -> float:
+    """Learning rate of `step` (counted from 0): warm-up, then the schedule.
+
+    linear and cosine end at zero after `total_steps`; inverse-sqrt falls with
+    sqrt(warm-up / step) (Vaswani et al. 2017, section 5.3) from the end of the warm-up.
+    """
+    warmup, peak = warmup_steps(training, total_steps), training.learning_rate
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / max(1, total_steps - warmup)
+    match training.schedule:
+        case "constant":
+            return peak
+        case "linear":
+            return peak * max(0.0, 1 - done)
+        case "cosine":
+            return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        case "inverse-sqrt":
+            return peak * math.sqrt(max(1, warmup) / (step + 1)) if step >= warmup else peak
+
+
+def build(named: Iterable[tuple[str, torch.nn.Parameter]], training: TrainingConfig) -> torch.optim.AdamW:
+    """Fused AdamW; only matrices decay."""
+    parameters = [parameter for _, parameter in named]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": training.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=training.learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=True)
+
+
+def moments(
+    optimizer: torch.optim.Optimizer, named: Iterable[tuple[str, torch.nn.Parameter]]
+) -> Iterator[tuple[str, Tensor]]:
+    """Both moments of every parameter, as `exp_avg.NAME` and `exp_avg_sq.NAME`; none before the first update."""
+    for name, parameter in named:
+        state = optimizer.state.get(parameter, {})
+        for moment in MOMENTS:
+            if moment in state:
+                yield f"{moment}.{name}", state[moment]
+
+
+def restore_moments(
+    optimizer: torch.optim.Optimizer,
+    named: Iterable[tuple[str, torch.nn.Parameter]],
+    stored: dict[str, Tensor],
+    updates: int,
+) -> None:
+    """Put stored moments back; `updates` is the number of optimizer updates that made them."""
+    optimizer.state.clear()
+    if updates == 0:
+        return
+    for name, parameter in named:
+        optimizer.state[parameter] = {
+            "step": torch.tensor(float(updates), dtype=torch.float32, device=parameter.device),
+            **{moment: stored[f"{moment}.{name}"].to(parameter.device).clone() for moment in MOMENTS},
+        }
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Device and precision of the forward pass; weights and moments are float32."""
+
+    device: torch.device
+    precision: str
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context for forward passes."""
+        if self.precision == "fp32":
+            return nullcontext()
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
+        return torch.autocast(self.device.type, dtype=dtype)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """The gradient scaler that fp16 needs; switched off for other precisions."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+
+def choose_arithmetic(device: str, precision: str) -> Arithmetic:
+    """Resolve `auto`: bf16 needs compute capability 8.0, fp16 7.0.
+
+    `torch.cuda.is_bf16_supported()` is not asked: it says yes on a T4, which emulates it.
+
+    Raises:
+        InputError: There is no such device, or it cannot compute so.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch sees no GPU", "--device cpu, or nvidia-smi to look for one")
+    kind = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    if kind == "cpu":
+        if precision == "fp16":
+            raise InputError("--precision fp16: needs a GPU", "--precision fp32 or bf16 on a CPU")
+        return Arithmetic(torch.device("cpu"), "fp32" if precision == "auto" else precision)
+    capability = torch.cuda.get_device_capability()
+    if precision == "bf16" and capability < (8, 0):
+        name = torch.cuda.get_device_name()
+        raise InputError(f"--precision bf16: {name} only emulates it", "--precision fp16")
+    best = "bf16" if capability >= (8, 0) else "fp16" if capability >= (7, 0) else "fp32"
+    return Arithmetic(torch.device("cuda", torch.cuda.current_device()), best if precision == "auto" else precision)

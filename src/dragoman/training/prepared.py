@@ -1,0 +1,47 @@
+"""`dragoman prepare`: everything up to the corpus, and a report on it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dragoman import host
+from dragoman.config import RunConfig
+from dragoman.journal import Journal
+from dragoman.store.local import FolderStore
+from dragoman.training import inputs, session
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of the data."""
+
+    folder: Path
+    digest: str
+    funnel: dict[str, Any]
+    """Per direction, as `Funnel.to_json`."""
+    pairs: list[tuple[str, int, int, int]]
+    """(direction, train, dev, test)."""
+    unknown_rate: dict[str, float]
+    """Share of `<unk>` tokens per language."""
+
+
+def prepare(config: RunConfig) -> Report:
+    """Make, or find, the corpus of a run in its folder.
+
+    Raises:
+        InputError: Options, data or model are wrong, or the folder holds another run.
+    """
+    folder = session.check(config)
+    session.compare(session.stored_config(folder), config, folder)
+    host.be_gentle()
+    store = FolderStore(folder)
+    store.prepare()
+    with store.lock():
+        corpus = inputs.obtain(config, folder, Journal(folder / session.JOURNAL), store.disk).corpus
+    return Report(
+        corpus.folder,
+        corpus.digest,
+        corpus.manifest["funnel"],
+        list(inputs.summary(corpus)),
+        corpus.manifest["splits"]["train"]["unknown_rate"],
+    )

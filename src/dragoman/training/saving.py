@@ -1,0 +1,125 @@
+"""When and how a session's work becomes durable, and how it comes back.
+
+A save that fails is loud and harmless: training goes on, `degraded`, and tries again
+a minute later. What counts as safe is only what a record in the store says.
+"""
+
+import time
+from typing import TYPE_CHECKING, Literal
+
+from dragoman.checkpoint.restore import newest_good
+from dragoman.checkpoint.retention import surplus
+from dragoman.errors import ConfigMismatch, StoreUnavailable
+from dragoman.journal import Saved, SaveFailed, Warned
+from dragoman.model import nllb
+from dragoman.store.record import CheckpointRecord
+from dragoman.training import state
+from dragoman.training.state import TrainState
+
+if TYPE_CHECKING:
+    from dragoman.training.session import Session
+
+RETRY_SECONDS = 60.0
+
+
+def save_if_due(run: "Session", improved: bool) -> None:
+    """Save when steps or minutes say so, when the model is the best so far, or a failed save wants another try."""
+    settings, now = run.config.save, time.monotonic()
+    if improved:
+        save(run, "best")
+    elif run.state.step % settings.save_steps == 0:
+        save(run, f"every {settings.save_steps} steps")
+    elif run.failed_time is not None and now - run.failed_time >= RETRY_SECONDS:
+        save(run, "again")
+    elif run.failed_time is None and now - run.safe_time >= settings.save_minutes * 60:
+        save(run, f"every {settings.save_minutes:g} minutes")
+
+
+def save(run: "Session", reason: str) -> bool:
+    """Make the present step durable; whether it worked."""
+    started = time.monotonic()
+    try:
+        if run.failed_time is not None:
+            run.log.clean()
+        record = _publish(run)
+        run.safe_step, run.safe_time, run.failed_time = run.state.step, time.monotonic(), None
+        run.best = record.best
+        run.log.publish_root()
+        run.log.drop(surplus(run.log.checkpoints, run.config.save.keep, run.log.best), "retention")
+    except (OSError, StoreUnavailable) as error:
+        run.failed_time = time.monotonic()
+        why = error.message if isinstance(error, StoreUnavailable) else f"{error.strerror or error}"
+        run.journal.append(SaveFailed(step=run.state.step, reason=why, last_safe_step=run.safe_step))
+        return False
+    seconds = time.monotonic() - started
+    run.stop.save_seconds = seconds
+    size = sum(entry.size for entry in record.files.values())
+    run.journal.append(
+        Saved(step=run.state.step, folder=record.folder, num_bytes=size, seconds=seconds, reason=reason)
+    )
+    return True
+
+
+def _publish(run: "Session") -> CheckpointRecord:
+    nonce = run.log.new_nonce()
+    staged = run.store.staging(nonce)
+    run.state.scaler = run.scaler.state_dict()
+    files = state.write(run.store.disk, staged, run.model, run.optimizer, run.state, run.small_files, run.config)
+    is_best = run.state.best_step == run.state.step or run.config.evaluation.eval_steps == 0
+    best_chrf = {"chrf": run.state.best_chrf} if run.state.best_chrf >= 0 else {}
+    return run.log.publish_checkpoint(
+        nonce=nonce,
+        step=run.state.step,
+        pairs_seen=run.plan.pairs_seen(run.state.step),
+        files={name: (staged / name, entry) for name, entry in files.items()},
+        config=run.config.digest(),
+        corpus=run.corpus.digest,
+        metrics=best_chrf,
+        losses=run.state.losses,
+        best=nonce if is_best else run.best,
+    )
+
+
+def load_newest(run: "Session") -> CheckpointRecord | None:
+    """Put the newest good checkpoint into the session, or the base model when there is none.
+
+    Raises:
+        Damaged: There are checkpoints, but every one is damaged.
+        ConfigMismatch: The checkpoint was made from other data.
+    """
+
+    def report(checkpoint: CheckpointRecord, why: str) -> None:
+        run.journal.append(Warned(message=f"{checkpoint.folder} is not used: {why}"))
+
+    checkpoint = newest_good(run.log, report)
+    if checkpoint is None:
+        _load_base(run)
+        return None
+    if checkpoint.corpus != run.corpus.digest:
+        raise ConfigMismatch(
+            f"--data: the files in {run.folder}'s run have changed since {checkpoint.folder} was saved",
+            "put the original files back, or start a new run with another --output and --model this folder",
+        )
+    run.state = state.restore(run.folder / checkpoint.folder, run.model, run.optimizer)
+    run.scaler.load_state_dict(run.state.scaler)
+    run.resumed_from, run.best = checkpoint.nonce, checkpoint.best
+    run.safe_step, run.safe_time = run.state.step, time.monotonic()
+    run.log.publish_root()
+    return checkpoint
+
+
+def _load_base(run: "Session") -> None:
+    if run.state.step == 0:
+        return
+    fresh = nllb.load(run.inputs.base, run.config.model.dropout)
+    run.model.load_state_dict(fresh.state_dict())
+    run.optimizer.state.clear()
+    run.state = TrainState(microbatch=run.state.microbatch, out_of_memory=run.state.out_of_memory)
+
+
+def finish(run: "Session", outcome: Literal["done", "stopped", "failed"], reason: str) -> None:
+    """Record how the session ended; a store that refuses even this is reported."""
+    try:
+        run.log.finish(outcome, reason, step=run.state.step, resumed_from=run.resumed_from)
+    except (OSError, StoreUnavailable) as error:
+        run.journal.append(SaveFailed(step=run.state.step, reason=str(error), last_safe_step=run.safe_step))

@@ -1,0 +1,256 @@
+"""Opening a session: everything that must be true before the first step.
+
+The order matters. What the user gave is checked before anything is written; the stored
+configuration is compared before data is read; the lease is taken before anything that
+another session may see is changed.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import yaml
+from pydantic import ValidationError
+
+from dragoman import host
+from dragoman.checkpoint.lease import take_lease
+from dragoman.checkpoint.log import RunLog
+from dragoman.config import RunConfig, differences, from_flat
+from dragoman.data.batch_plan import BatchPlan
+from dragoman.data.corpus import Corpus
+from dragoman.data.loader import Loader
+from dragoman.errors import ConfigMismatch, InputError
+from dragoman.journal import Event, Journal, SessionStarted, Warned
+from dragoman.model import nllb, scratch
+from dragoman.store.disk import Disk
+from dragoman.store.local import FolderStore
+from dragoman.store.record import CheckpointRecord
+from dragoman.training import inputs, saving, state
+from dragoman.training.inputs import Inputs
+from dragoman.training.optimizer import Arithmetic, build, choose_arithmetic
+from dragoman.training.state import TrainState
+from dragoman.training.step import to_device
+from dragoman.training.stop import Stop
+
+if TYPE_CHECKING:
+    from transformers import M2M100ForConditionalGeneration
+
+CONFIG = "dragoman/config.yaml"
+JOURNAL = "dragoman/journal.jsonl"
+
+
+@dataclass
+class Session:
+    """One process life of a run, ready to train."""
+
+    config: RunConfig
+    folder: Path
+    store: FolderStore
+    log: RunLog
+    journal: Journal
+    stop: Stop
+    inputs: Inputs
+    plan: BatchPlan
+    loader: Loader
+    arithmetic: Arithmetic
+    model: "M2M100ForConditionalGeneration"
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    small_files: dict[str, bytes]
+    state: TrainState
+    resumed_from: str = ""
+    """Nonce of the checkpoint that this session started from."""
+    best: str = ""
+    """Nonce of the checkpoint whose model is published."""
+    safe_step: int = 0
+    """The newest step that is durable."""
+    safe_time: float = field(default_factory=time.monotonic)
+    """When it was saved, or when the session began."""
+    failed_time: float | None = None
+    """When a save failed that has not been made good since."""
+
+    @property
+    def corpus(self) -> Corpus:
+        """The prepared pairs."""
+        return self.inputs.corpus
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The run has nothing left to do."""
+
+    step: int
+    total_steps: int
+
+
+def check(config: RunConfig) -> Path:
+    """Look at everything that can be judged without touching the disk; returns the run folder.
+
+    Raises:
+        InputError: Languages, data, device, precision or the model's name are wrong.
+    """
+    folder = run_folder(config)
+    directions = inputs.directions_of(config)
+    for direction in directions:
+        inputs.sources_of(config, direction)
+    choose_arithmetic(config.training.device, config.training.precision)
+    if scratch.preset(config.model.model) is None:
+        nllb.check_name(config.model.model)
+    exists = (folder / CONFIG).exists()
+    if config.save.resume == "must" and not exists:
+        raise InputError(f"--resume must: there is no run in {folder}", "the --output of the run, or --resume auto")
+    if config.save.resume == "never" and exists:
+        raise InputError(f"--resume never: {folder} holds a run", "another --output, or --resume auto to continue it")
+    return folder
+
+
+def run_folder(config: RunConfig) -> Path:
+    """`--output`, or a name made of pairs and model, so that the same command finds its run again."""
+    if config.save.output:
+        return config.save.output.expanduser()
+    words = "+".join(config.data.language_pairs) + "-" + config.model.model.rstrip("/").rsplit("/", 1)[-1]
+    return Path("runs") / re.sub(r"[^\w.+-]+", "-", words)
+
+
+def stored_config(folder: Path) -> RunConfig | None:
+    """The configuration of the run in `folder`; None when there is none.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    path = folder / CONFIG
+    if not path.exists():
+        return None
+    try:
+        return from_flat(yaml.safe_load(path.read_text("utf-8")))
+    except (yaml.YAMLError, ValidationError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not a run's configuration: {error}", "restore the file") from None
+
+
+def compare(stored: RunConfig | None, config: RunConfig, folder: Path) -> None:
+    """Refuse to continue a run with settings that would make it another run.
+
+    Raises:
+        ConfigMismatch: Shows every difference.
+    """
+    if stored is None or not (changed := differences(stored, config)):
+        return
+    lines = [f"  --{name.replace('_', '-')}: {old} → {new}" for name, old, new in changed]
+    raise ConfigMismatch(
+        f"{folder} holds a run with other settings:\n" + "\n".join(lines),
+        f"dragoman resume {folder} (keeps its settings), or another --output for a new run",
+    )
+
+
+def open_session(
+    config: RunConfig, store: FolderStore, stop: Stop, echo: Callable[[Event], None]
+) -> Session | Finished:
+    """Prepare or find everything, take the lease, restore the newest good checkpoint.
+
+    Raises:
+        InputError: Configuration, data or model are wrong, or do not fit the run in the folder.
+        Damaged: Every checkpoint is damaged.
+    """
+    folder = store.root
+    compare(stored_config(folder), config, folder)
+    host.be_gentle()
+    arithmetic = set_up_torch(config)
+    journal = Journal(folder / JOURNAL, echo)
+    made = inputs.obtain(config, folder, journal, store.disk)
+    plan = plan_of(config, made.corpus)
+    log = RunLog(store)
+    if log.finished and log.finished.outcome == "done":
+        return Finished(log.finished.step, plan.total_steps)
+    model = nllb.load(made.base, config.model.dropout).to(arithmetic.device)
+    loader = Loader(made.corpus, plan)
+    _check_first_batch(model, loader, arithmetic, made, journal)
+    take_lease(log, host.name())
+    run = Session(
+        config=config,
+        folder=folder,
+        store=store,
+        log=log,
+        journal=journal,
+        stop=stop,
+        inputs=made,
+        plan=plan,
+        loader=loader,
+        arithmetic=arithmetic,
+        model=model,
+        optimizer=build(model.named_parameters(), config.training),
+        scaler=arithmetic.scaler(),
+        small_files=nllb.model_files(model, made.base),
+        state=TrainState(microbatch=config.training.batch_size),
+    )
+    _write_root(run, store.disk)
+    restored = saving.load_newest(run)
+    log.clean()
+    _announce(run, restored)
+    return run
+
+
+def plan_of(config: RunConfig, corpus: Corpus) -> BatchPlan:
+    """The order of the run's pairs."""
+    training = config.training
+    pairs = sum(corpus.counts("train").values())
+    return BatchPlan(pairs, config.pairs_per_step, training.seed, training.epochs, training.max_steps)
+
+
+def set_up_torch(config: RunConfig) -> Arithmetic:
+    """Device, precision, threads and determinism, as configured; the process's own settings."""
+    training = config.training
+    arithmetic = choose_arithmetic(training.device, training.precision)
+    if training.threads:
+        torch.set_num_threads(training.threads)
+    deterministic = training.deterministic or arithmetic.device.type == "cpu"
+    if deterministic:
+        host.cublas_workspace()
+    torch.use_deterministic_algorithms(deterministic)
+    return arithmetic
+
+
+def _check_first_batch(
+    model: "M2M100ForConditionalGeneration", loader: Loader, arithmetic: Arithmetic, made: Inputs, journal: Journal
+) -> None:
+    """Prove that the base model is plausible on this data before anything is trained."""
+    rows = model.get_input_embeddings().num_embeddings
+    from dragoman.model.vocabulary import check_codes
+
+    check_codes(made.vocabulary, rows)
+    few = loader.padded(loader.batch(0)[:4])
+    model.eval()
+    with torch.inference_mode(), arithmetic.autocast():
+        nats = nllb.nats(model, to_device(few, arithmetic.device), smoothing=0.0)
+    model.train()
+    if warning := nllb.check_first_loss(float(nats.plain) / few.target_tokens, rows, made.from_scratch):
+        journal.append(Warned(message=warning))
+
+
+def _write_root(run: Session, disk: Disk) -> None:
+    """The small files that make the run folder itself loadable, and the run's configuration."""
+    for name, content in run.small_files.items():
+        disk.replace(run.folder / name, content)
+    disk.replace(run.folder / CONFIG, state.config_yaml(run.config))
+
+
+def _announce(run: Session, restored: CheckpointRecord | None) -> None:
+    run.journal.append(
+        SessionStarted(
+            run=run.log.run,
+            epoch=run.log.epoch,
+            owner=run.log.owner,
+            step=run.state.step,
+            total_steps=run.plan.total_steps,
+            steps_per_epoch=run.plan.num_pairs / run.plan.pairs_per_step,
+            device=str(run.arithmetic.device),
+            precision=run.arithmetic.precision,
+            threads=torch.get_num_threads(),
+            host=host.name(),
+            pid=host.process_id(),
+            resumed_from=restored.folder if restored else "",
+        )
+    )

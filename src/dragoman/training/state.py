@@ -1,0 +1,156 @@
+"""The files of one checkpoint: a model that anyone can load, and what only training needs.
+
+    model.safetensors config.json tokenizer.json …     as transformers reads them
+    training/optimizer.safetensors                     both moments of every parameter
+    training/state.json                                position, counters, best, scaler
+    training/config.yaml                               the run's configuration
+
+Tensors are streamed to the disk one by one and hashed on the way, so a save needs no
+second copy of the model in memory.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from dragoman.config import RunConfig
+from dragoman.errors import Damaged
+from dragoman.model import nllb
+from dragoman.store.disk import Disk
+from dragoman.store.record import FileEntry
+from dragoman.training import optimizer as adamw
+
+if TYPE_CHECKING:
+    from transformers import M2M100ForConditionalGeneration
+
+WEIGHTS = "model.safetensors"
+MOMENTS = "training/optimizer.safetensors"
+STATE = "training/state.json"
+CONFIG = "training/config.yaml"
+KEPT_LOSSES = 50
+
+_DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.bfloat16: "BF16", torch.float16: "F16"}
+
+
+@dataclass
+class TrainState:
+    """Everything besides weights and moments that the next step depends on."""
+
+    microbatch: int
+    """Largest number of pairs in one forward pass; halved when memory runs out."""
+    step: int = 0
+    """Steps done, skipped ones included."""
+    updates: int = 0
+    """Steps that changed the weights."""
+    scaler: dict[str, Any] = field(default_factory=dict)
+    """State of the fp16 gradient scaler."""
+    best_chrf: float = -1.0
+    best_step: int = 0
+    bad_steps: list[int] = field(default_factory=list)
+    """Steps whose loss or gradient was not finite."""
+    consecutive_bad: int = 0
+    pass_over: list[int] = field(default_factory=list)
+    """Steps that are not computed again after a roll-back."""
+    rolled_back: bool = False
+    out_of_memory: list[tuple[int, int]] = field(default_factory=list)
+    """(step, new microbatch): from the first on, a resume is no longer bit-identical to a run without it."""
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    """The last steps and their losses, nats per target token."""
+
+    def observe(self, step: int, loss: float) -> None:
+        """Remember the loss of `step`."""
+        self.losses = [*self.losses[-(KEPT_LOSSES - 1) :], (step, loss)]
+
+
+def write(
+    disk: Disk,
+    folder: Path,
+    model: "M2M100ForConditionalGeneration",
+    optimizer: torch.optim.Optimizer,
+    state: TrainState,
+    small: dict[str, bytes],
+    config: RunConfig,
+) -> dict[str, FileEntry]:
+    """Write all files of a checkpoint into `folder`, each fsynced.
+
+    Args:
+        disk: Takes every change.
+        folder: An empty folder of the store's staging.
+        model: Its weights are stored in float32 as they are.
+        optimizer: Its moments are stored.
+        state: Goes to `training/state.json`.
+        small: Files beside the weights, by name.
+        config: Goes to `training/config.yaml`.
+
+    Raises:
+        OSError: The disk failed; nothing outside `folder` was touched.
+    """
+    disk.make_folders(folder / "training")
+    contents: dict[str, Iterable[Any]] = {name: [content] for name, content in small.items()}
+    contents[STATE] = [json.dumps(asdict(state), indent=1).encode()]
+    contents[CONFIG] = [config_yaml(config)]
+    contents[WEIGHTS] = safetensors_chunks(dict(nllb.weights(model)), {"format": "pt"})
+    moments = dict(adamw.moments(optimizer, model.named_parameters()))
+    contents[MOMENTS] = safetensors_chunks(moments, {"updates": str(state.updates)})
+    files = {name: disk.write(folder / name, chunks) for name, chunks in contents.items()}
+    disk.sync_folder(folder / "training")
+    disk.sync_folder(folder)
+    return files
+
+
+def restore(
+    folder: Path, model: "M2M100ForConditionalGeneration", optimizer: torch.optim.Optimizer
+) -> TrainState:
+    """Put a verified checkpoint into model and optimizer, in place.
+
+    Raises:
+        Damaged: The files do not belong to this model.
+    """
+    from safetensors.torch import load_file
+
+    stored = json.loads((folder / STATE).read_text("utf-8"))
+    for name in ("out_of_memory", "losses"):
+        stored[name] = [tuple(entry) for entry in stored[name]]
+    state = TrainState(**stored)
+    saved = load_file(folder / WEIGHTS)
+    current = dict(nllb.weights(model))
+    if saved.keys() != current.keys():
+        odd = sorted(saved.keys() ^ current.keys())[0]
+        raise Damaged(f"{folder / WEIGHTS}: holds another model ({odd})", "--model as in the run's config.yaml")
+    with torch.no_grad():
+        for name, weight in current.items():
+            weight.copy_(saved[name])
+    moments = load_file(folder / MOMENTS) if state.updates else {}
+    adamw.restore_moments(optimizer, model.named_parameters(), moments, state.updates)
+    return state
+
+
+def config_yaml(config: RunConfig) -> bytes:
+    """The configuration as a run file that `-c` reads."""
+    return yaml.safe_dump(config.flat(), sort_keys=False, allow_unicode=True).encode()
+
+
+def safetensors_chunks(tensors: dict[str, Tensor], metadata: dict[str, str]) -> Iterator[bytes | memoryview]:
+    """A safetensors file as chunks: the header, then each tensor as it is copied to the host.
+
+    The format: 8 bytes of header length, a JSON header padded with spaces to a multiple of
+    8, then the tensors in the header's order (safetensors documentation, "Format").
+    """
+    header: dict[str, Any] = {"__metadata__": metadata}
+    start = 0
+    for name, tensor in tensors.items():
+        end = start + tensor.numel() * tensor.element_size()
+        entry = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+        header[name] = entry
+        start = end
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    yield len(encoded).to_bytes(8, "little") + encoded
+    for tensor in tensors.values():
+        yield memoryview(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())

@@ -1,0 +1,54 @@
+"""Why a session should end before its last step: a signal or its deadline.
+
+Python as process 1 of a container ignores SIGTERM unless a handler is installed, so
+the handlers stand from before the first step to after the last save. A second signal
+ends the process at once: what is recorded is safe anyway.
+"""
+
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stop:
+    """Asked after every step. Use as a context manager in the main thread."""
+
+    def __init__(self, max_hours: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.deadline = clock() + max_hours * 3600 if max_hours else None
+        self.max_hours = max_hours
+        self.received: signal.Signals | None = None
+        self.save_seconds = 0.0
+        """What the last save took: the time that the last checkpoint needs."""
+        self._before: dict[signal.Signals, Any] = {}
+
+    def reason(self, step_seconds: float = 0.0) -> str:
+        """Why to stop now; empty to go on.
+
+        Args:
+            step_seconds: What one more step would take.
+        """
+        if self.received:
+            return self.received.name
+        if self.deadline is None:
+            return ""
+        needed = 2 * self.save_seconds + step_seconds
+        return f"--max-hours {self.max_hours:g}" if self.clock() + needed >= self.deadline else ""
+
+    def _receive(self, number: int, _: FrameType | None) -> None:
+        if self.received:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.received = signal.Signals(number)
+
+    def __enter__(self) -> "Stop":
+        self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
