@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.fields import FieldInfo
 
 ENVIRONMENT_PREFIX = "DRAGOMAN_"
@@ -30,7 +30,17 @@ MAY_CHANGE = MayChange()
 class FrozenModel(BaseModel):
     """A pydantic model whose values cannot change and whose unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _not_empty(cls, value: Any) -> Any:
+        """Refuse an empty text: mostly a shell variable that was not set, and as a path it would mean `.`."""
+        if value == "" or value == [""]:
+            raise ValueError("not empty")
+        return value
 
 
 class DataConfig(FrozenModel):

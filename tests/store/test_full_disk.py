@@ -1,20 +1,25 @@
 """The disk is full before every single change of a session; it goes on, and nothing is torn."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
 from dragoman.errors import StoreUnavailable
-from dragoman.store.disk import Disk
 from dragoman.store.local import FolderStore
 from dragoman.store.record import CheckpointRecord
-from tests.store.session import Ledger, check_strangers, check_tidy, check_whole, place_strangers, save, start
+from tests.store.session import Ledger, check_strangers, check_tidy, check_whole, place_strangers, save, scratch, start
 from tests.support.lost_machine import FullDisk
 
 T = TypeVar("T")
+
+
+@pytest.fixture
+def folder() -> Generator[Path]:
+    with scratch() as path:
+        yield path
 
 
 def session(root: Path, disk: FullDisk, ledger: Ledger) -> None:
@@ -54,33 +59,15 @@ def fresh(root: Path) -> Path:
 
 
 @pytest.mark.parametrize("once", [True, False], ids=["once", "until freed"])
-def test_a_disk_full_before_any_change_tears_nothing_and_the_next_save_succeeds(tmp_path: Path, once: bool) -> None:
+def test_a_disk_full_before_any_change_tears_nothing_and_the_next_save_succeeds(folder: Path, once: bool) -> None:
     disk = FullDisk(None, once=once)
-    session(fresh(tmp_path / "run"), disk, Ledger())
+    session(fresh(folder / "run"), disk, Ledger())
     for k in range(1, len(disk.changes) + 1):
-        session(fresh(tmp_path / "run"), FullDisk(k, once=once), Ledger())
+        session(fresh(folder / "run"), FullDisk(k, once=once), Ledger())
 
 
-def test_a_write_that_fails_gives_its_bytes_back(tmp_path: Path) -> None:
-    disk = FullDisk(3)
-    with pytest.raises(OSError, match="No space left"):
-        disk.write(tmp_path / "model", [b"0123456789"])
-    assert not (tmp_path / "model").exists()
-
-
-def test_a_full_disk_is_named_with_its_cause(tmp_path: Path) -> None:
-    store = FolderStore(tmp_path / "run", FullDisk(1))
+def test_a_full_disk_is_named_with_its_cause(folder: Path) -> None:
+    store = FolderStore(folder / "run", FullDisk(1))
     with pytest.raises(StoreUnavailable, match="No space left on device") as raised:
         store.prepare()
     assert isinstance(raised.value.__cause__, OSError)
-
-
-def test_replacing_a_file_on_a_full_disk_leaves_the_old_one(tmp_path: Path) -> None:
-    Disk().replace(tmp_path / "config.json", b"old")
-    for k in range(1, 8):
-        disk = FullDisk(k, once=True)
-        try:
-            disk.replace(tmp_path / "config.json", b"new!")
-        except OSError:
-            assert (tmp_path / "config.json").read_bytes() in (b"old", b"new!")
-    assert (tmp_path / "config.json").read_bytes() == b"new!"

@@ -99,6 +99,10 @@ class FullDisk(WatchedDisk):
         self.refused = 0
         """How many changes failed."""
 
+    def fill(self, changes_from_now: int) -> None:
+        """Have no space before that change, counted from now (the next is 1)."""
+        self._full_before = len(self.changes) + changes_from_now
+
     def free(self) -> None:
         """Space is back."""
         self._full_before = None

@@ -239,6 +239,10 @@ msgstr "un"
 msgid "guess"
 msgstr "devinette"
 
+msgctxt "no message"
+msgid ""
+msgstr "nothing"
+
 msgctxt "month"
 msgid "may"
 msgstr "mai"
@@ -331,7 +335,7 @@ def test_the_charset_of_the_header_counts(tmp_path: Path):
 
 
 def test_two_translations_are_joined_over_message_context_and_form(tmp_path: Path):
-    catalogue(tmp_path, "fr", FRENCH + "\n" + one_message("mai (verbe)", "may"))
+    catalogue(tmp_path, "fr", one_message("pourrait", "may") + FRENCH)
     catalogue(
         tmp_path,
         "de",
@@ -536,7 +540,7 @@ def test_columns_without_languages_serve_one_direction_only(tmp_path: Path, row:
 
 def test_rows_that_name_their_languages_and_catalogues_serve_many_directions(tmp_path: Path):
     plain = jsonl(tmp_path / "a.jsonl", {"en": "one", "fr": "un", "de": "eins"})
-    nested = jsonl(tmp_path / "b.jsonl", {"translation": {"en": "one", "fr": "un"}})
+    nested = jsonl(tmp_path / "b.jsonl", {"source": 1, "target": 2, "translation": {"en": "one", "fr": "un"}})
     catalogue(tmp_path / "locale", "fr", FRENCH)
 
     check_data([str(plain), str(nested), str(tmp_path / "locale"), "gettext:django"], [EN_FR, FR_EN, EN_DE])
@@ -553,6 +557,7 @@ def test_a_missing_file_suggests_its_neighbour(tmp_path: Path):
         f"  try: did you mean {tmp_path}/train.tsv?"
     )
     assert message(tmp_path / "zzz.tsv").endswith("try: check the path")
+    assert f"there is no file or folder {tmp_path}/lr=2.tsv" in message(tmp_path / "lr=2.tsv")
     assert f"there is no folder {tmp_path}/nowhere" in message(tmp_path / "nowhere/train.tsv")
 
 
@@ -611,9 +616,15 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path):
         file.unlink()
 
 
+NO_TEXT_CHARSET = polib.POFile()
+NO_TEXT_CHARSET.metadata = {"Content-Type": "text/plain; charset=base64"}
+NO_TEXT_CHARSET.append(polib.POEntry(msgid="one", msgstr="un"))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "text"),
     [
+        ("a.mo", NO_TEXT_CHARSET.to_binary(), "a.mo: not a compiled gettext catalogue, or damaged"),
         ("a.po", b'msgid "one"\nmsgstr "un"\nnonsense\n', "a.po line 3: not a gettext catalogue"),
         ("a.po", b'msgid "one"\nmsgstr "\xe9"\n', "a.po: not in the charset that its header names"),
         ("a.mo", b"nonsense", "a.mo: not a compiled gettext catalogue, or damaged"),

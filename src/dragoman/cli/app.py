@@ -3,12 +3,16 @@
 Nothing heavy is imported before a verb runs, so that `--help` answers at once.
 """
 
+import os
+import shlex
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts.types import PositiveInt
 from pydantic import ValidationError
 
 from dragoman import __version__
@@ -17,75 +21,66 @@ from dragoman.config import RunConfig
 from dragoman.errors import DragomanError, ExitCode, InputError
 
 TRAIN, LOOK, USE = Group("Train", sort_key=1), Group("Look", sort_key=2), Group("Use", sort_key=3)
-ISSUES = "https://github.com/dragoman-nllb/dragoman/issues"
+OTHER = Group("Other", sort_key=4)
+RUN_FILE = Group("Run file", sort_key=0)
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+
+def _epilogue(examples: Sequence[str]) -> str:
+    """Examples as a list in Markdown, for the end of a help page."""
+    return "Examples:\n\n" + "\n".join(f"* `{example}`" for example in examples)
+
+
+def _shown_default(value: Any) -> str | None:
+    """A default as the help shows it; nothing where it says "off" or "none"."""
+    return None if value is None or value is False or value in ("", []) else str(value)
+
+
+def _verb(owner: App, group: Group | None = None) -> Callable[[Verb], Verb]:
+    """Make a function a command; the help shows the `Examples` of its docstring, which cyclopts leaves out."""
+
+    def register(function: Verb) -> Verb:
+        _, _, after = (function.__doc__ or "").partition("Examples:\n")
+        examples = [line.strip() for line in after.splitlines() if line.strip()]
+        order = len(list(owner))
+        owner.command(function, group=group, sort_key=order, help_epilogue=_epilogue(examples))
+        return function
+
+    return register
+
 
 app = App(
     name="dragoman",
     help="Fine-tune NLLB-200 on machines that vanish. Lose nothing.",
+    help_epilogue=_epilogue(
+        [
+            "dragoman train --language-pairs en-fr --data en-fr=pairs.tsv --output runs/demo",
+            "dragoman status runs/demo",
+            'dragoman translate --model runs/demo -p en-fr "Save your changes."',
+        ]
+    )
+    + "\n\nExit codes: 0 done, 1 a bug, 2 wrong input, 3 another machine took over, 4 a check said no,"
+    + " 75 stopped: resume me.",
     version=__version__,
-    default_parameter=Parameter(consume_multiple=True, negative=()),
+    default_parameter=Parameter(consume_multiple=True, negative=(), show_default=_shown_default),
     help_format="markdown",
 )
+app["--help"].group = app["--version"].group = OTHER
 
 Options = Annotated[RunConfig, Parameter(name="*")]
-ConfigFile = Annotated[Path | None, Parameter(name=["--config", "-c"], help="A YAML file with options by flag name.")]
+ConfigFile = Annotated[
+    Path | None,
+    Parameter(name=["--config", "-c"], group=RUN_FILE, help="A YAML file with options by flag name; flags outdo it."),
+]
 AsJson = Annotated[bool, Parameter(name="--json", help="Print one JSON object.")]
-PairFlag = Annotated[list[str], Parameter(name=["--pair", "-p"], help="Direction as SOURCE-TARGET, such as en-fr.")]
-OnePair = Annotated[str, Parameter(name=["--pair", "-p"], help="Direction as SOURCE-TARGET, such as en-fr.")]
+PairFlag = Annotated[list[str], Parameter(name=["--pair", "-p"], help="Direction as SOURCE-TARGET, such as `en-fr`.")]
+OnePair = Annotated[str, Parameter(name=["--pair", "-p"], help="Direction as SOURCE-TARGET, such as `en-fr`.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="Where to compute; auto takes the GPU if any.")]
+Beams = Annotated[PositiveInt, Parameter(help="Beams; 1 is greedy.")]
 
 
-@app.command(group=TRAIN)
-def train(*, options: Options = RunConfig(), config: ConfigFile = None) -> ExitCode:
-    """Train until the last step, the deadline or a signal; continue by itself.
-
-    Examples:
-
-        dragoman train --language-pairs en-fr en-de --data gettext:django,wagtail --model scratch:tiny
-
-        dragoman train --language_pairs en-fr --data en-fr=pairs.tsv --max_samples 20000 --epochs 3 --batch_size 4
-
-        dragoman train -c run.yaml --max-hours 2
-    """
-    return _train(settings.load(options, config))
-
-
-@app.command(group=TRAIN)
-def resume(run: Path, *, options: Options = RunConfig()) -> ExitCode:
-    """Continue the run in folder RUN with the settings that it was started with.
-
-    Examples:
-
-        dragoman resume runs/en-fr-nllb-200-distilled-600M
-
-        dragoman resume runs/demo --max-hours 1
-    """
-    from dragoman.training import session
-
-    stored = session.stored_config(run)
-    if stored is None:
-        raise InputError(f"{run}: there is no run here", "the --output folder of a run")
-    config = settings.load(options, stored=stored)
-    return _train(config.model_copy(update={"save": config.save.model_copy(update={"output": run})}))
-
-
-def _train(config: RunConfig) -> ExitCode:
-    from dragoman import host
-
-    host.be_gentle()
-    from dragoman.training import loop
-
-    with output.Display() as echo:
-        ending = loop.run(config, echo)
-    steps = f"{ending.step:,} of {ending.total_steps:,} steps"
-    if ending.exit_code is ExitCode.DONE:
-        output.say(f"done: {steps}; the model is in {ending.folder}")
-    else:
-        output.say(f"stopped ({ending.reason}) after {steps}; safe is step {ending.safe_step:,}")
-        output.say(f"continue with: dragoman resume {ending.folder}")
-    return ending.exit_code
-
-
-@app.command(group=TRAIN)
+@_verb(app, TRAIN)
 def prepare(*, options: Options = RunConfig(), config: ConfigFile = None, json: AsJson = False) -> None:
     """Read, clean, split and encode the data of a run, and show what became of every row.
 
@@ -100,9 +95,71 @@ def prepare(*, options: Options = RunConfig(), config: ConfigFile = None, json: 
     reports.prepared(prepared.prepare(settings.load(options, config)), as_json=json)
 
 
-@app.command(group=LOOK)
-def status(run: Path | None = None, *, json: AsJson = False) -> None:
-    """Show what a run is doing and what is safe; RUN is its folder, left out: the newest below runs/.
+@_verb(app, TRAIN)
+def train(*, options: Options = RunConfig(), config: ConfigFile = None) -> ExitCode:
+    """Train until the last step, the deadline or a signal; continue by itself.
+
+    Examples:
+
+        dragoman train --language-pairs en-fr en-de --data gettext:django,wagtail --model scratch:tiny
+
+        dragoman train --language_pairs en-fr --data en-fr=pairs.tsv --max_samples 20000 --epochs 3 --batch_size 4
+
+        dragoman train -c run.yaml --max-hours 2
+    """
+    return _train(settings.load(options, config))
+
+
+@_verb(app, TRAIN)
+def resume(
+    run: Annotated[Path, Parameter(help="Folder of the run: its --output.")], /, *, options: Options = RunConfig()
+) -> ExitCode:
+    """Continue the run in folder RUN with the settings that it was started with.
+
+    Of the options below these may be new: --max-hours --save-steps --save-minutes --keep --log-steps.
+    The others make another run, and are refused when they differ.
+
+    Examples:
+
+        dragoman resume runs/en-fr-nllb-200-distilled-600M
+
+        dragoman resume runs/demo --max-hours 1
+    """
+    from dragoman.training import session
+
+    stored = session.stored_config(run)
+    if stored is None:
+        raise InputError(f"{run}: there is no run here", "the --output folder of a run")
+    if options.save.output:
+        raise InputError(f"--output: {run} is continued where it is", f"dragoman resume {run}, without --output")
+    config = settings.load(options, stored=stored)
+    here = config.save.model_copy(update={"output": run, "resume": "must"})
+    return _train(config.model_copy(update={"save": here}))
+
+
+def _train(config: RunConfig) -> ExitCode:
+    from dragoman import host
+
+    host.be_gentle()
+    from dragoman.training import loop
+
+    with output.Display() as echo:
+        ending = loop.run(config, echo)
+    if ending.exit_code is ExitCode.DONE:
+        output.say(f"{ending.reason}; the model is in {ending.folder}")
+    else:
+        output.say(f"continue with: dragoman resume {shlex.quote(str(ending.folder))}")
+    return ending.exit_code
+
+
+@_verb(app, LOOK)
+def status(
+    run: Annotated[Path | None, Parameter(help="Folder of the run; left out: the newest below runs/.")] = None,
+    /,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Show what a run is doing and what is safe.
 
     Examples:
 
@@ -115,17 +172,18 @@ def status(run: Path | None = None, *, json: AsJson = False) -> None:
     reports.status(reading.status(run or reading.newest_run(Path("runs"))), as_json=json)
 
 
-@app.command(group=LOOK)
+@_verb(app, LOOK)
 def evaluate(
-    model: str,
+    model: Annotated[str, Parameter(help="A run folder, a model folder, or a Hub id.")],
+    /,
     *,
     pair: PairFlag = [],  # noqa: B006  cyclopts never changes it
     data: Annotated[list[str], Parameter(help="Test pairs; left out: the held-out test split of the run MODEL.")] = [],  # noqa: B006
     base: Annotated[str | None, Parameter(help="Compare with this model; left out: what the run started from.")] = None,
-    num_beams: Annotated[int, Parameter(help="Beams; 1 is greedy.")] = 4,
-    max_samples: Annotated[int | None, Parameter(help="Score at most this many pairs per direction.")] = None,
+    num_beams: Beams = 4,
+    max_samples: Annotated[PositiveInt | None, Parameter(help="Score at most this many pairs per direction.")] = None,
     require: Annotated[float | None, Parameter(help="Exit 4 when the mean chrF++ is lower.")] = None,
-    device: Annotated[str, Parameter(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     json: AsJson = False,
 ) -> None:
     """Score a model with chrF++ and BLEU, beside its base and the source copied as it is.
@@ -138,13 +196,16 @@ def evaluate(
     """
     from dragoman.deploy import compare
 
-    compared = compare.compare(model, pair, data, base, num_beams, max_samples, device)
+    with settings.without_run_options():
+        compared = compare.compare(model, pair, data, base, num_beams, max_samples, device)
     reports.comparison(compared, as_json=json)
     compare.require(compared, require)
 
 
-@app.command(group=LOOK)
-def languages(query: Annotated[str, Parameter(help="A tag, code or part of a name.")] = "", *, json: AsJson = False) -> None:
+@_verb(app, LOOK)
+def languages(
+    query: Annotated[str, Parameter(help="A tag, code or part of a name.")] = "", /, *, json: AsJson = False
+) -> None:
     """List NLLB's 202 languages, or those that match QUERY.
 
     With --json QUERY is one tag, and the answer says which code it means.
@@ -173,22 +234,31 @@ def languages(query: Annotated[str, Parameter(help="A tag, code or part of a nam
         raise SystemExit(ExitCode.BAD_INPUT)
 
 
-config_app = App(name="config", help="Show or check the options of a run.", group=LOOK)
+config_app = App(
+    name="config",
+    help="Show or check the options of a run.",
+    group=LOOK,
+    sort_key=len(list(app)),
+    group_commands=Group("Commands"),
+    help_epilogue=_epilogue(["dragoman config show > run.yaml", "dragoman config check -c run.yaml"]),
+)
 app.command(config_app)
 
 
-@config_app.command
-def show(*, options: Options = RunConfig(), config: ConfigFile = None, variables: bool = False) -> None:
+@_verb(config_app)
+def show(
+    *,
+    options: Options = RunConfig(),
+    config: ConfigFile = None,
+    variables: Annotated[bool, Parameter(help="Print the names of the environment variables instead.")] = False,
+) -> None:
     """Print all options as a run file, after file, environment and flags.
-
-    Parameters
-    ----------
-    variables
-        Print the names of the environment variables instead.
 
     Examples:
 
         dragoman config show --language-pairs en-fr > run.yaml
+
+        dragoman config show --variables
     """
     if variables:
         for name in settings.variables():
@@ -197,7 +267,7 @@ def show(*, options: Options = RunConfig(), config: ConfigFile = None, variables
     output.data(settings.as_yaml(settings.load(options, config)))
 
 
-@config_app.command
+@_verb(config_app)
 def check(*, options: Options = RunConfig(), config: ConfigFile = None) -> None:
     """Check options, languages, data paths and device without reading data or writing anything.
 
@@ -211,14 +281,14 @@ def check(*, options: Options = RunConfig(), config: ConfigFile = None) -> None:
     output.say(f"the options are fine; the run folder is {folder}")
 
 
-@app.command(group=USE)
+@_verb(app, USE)
 def translate(
     *text: Annotated[str, Parameter(help="Sentences; left out: lines of --input or of standard input.")],
     model: Annotated[str, Parameter(help="A run folder, a model folder, or a Hub id.")],
     pair: OnePair,
     input: Annotated[Path | None, Parameter(help="Translate the lines of this file.")] = None,
-    num_beams: Annotated[int, Parameter(help="Beams; 1 is greedy.")] = 4,
-    device: Annotated[str, Parameter(help="auto, cpu or cuda.")] = "auto",
+    num_beams: Beams = 4,
+    device: Device = "auto",
 ) -> None:
     """Translate sentences, one line out for each line in.
 
@@ -230,7 +300,8 @@ def translate(
     """
     from dragoman.languages import parse_pair
 
-    direction = parse_pair(pair)
+    with settings.without_run_options():
+        direction = parse_pair(pair)
     lines = settings.lines(text, input)
     from dragoman.deploy import translate as translating
 
@@ -255,6 +326,14 @@ def run(words: Sequence[str]) -> int:
         return 130
     except BrokenPipeError:
         return _broken_pipe()
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            return _refuse(
+                InputError(f"{error.filename}: {error.strerror}", "another path, or more rights or space there")
+            )
+        traceback.print_exc()
+        output.error(f"this is a bug in dragoman {__version__}", "report it, with all lines above")
+        return ExitCode.BUG
 
 
 def _refuse(error: DragomanError) -> int:
@@ -264,8 +343,6 @@ def _refuse(error: DragomanError) -> int:
 
 def _broken_pipe() -> int:
     # Whoever read our lines has gone; Python would complain once more while closing stdout.
-    import os
-
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return ExitCode.DONE
 
@@ -282,4 +359,6 @@ def _in_words(error: CycloptsError) -> InputError:
 
 def main() -> NoReturn:
     """The `dragoman` command."""
+    # As what we read: a terminal in another encoding would lose most of NLLB's languages.
+    sys.stdout.reconfigure(encoding="utf-8")  # pyright: ignore[reportAttributeAccessIssue]
     sys.exit(run(sys.argv[1:]))

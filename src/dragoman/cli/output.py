@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from dragoman import journal
 
@@ -20,14 +21,14 @@ talk = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def error(message: str, hint: str = "") -> None:
     """One error message with its way out, on stderr."""
-    talk.print(f"[bold red]error:[/] {_plain(message)}")
+    talk.print(Text.assemble(("error:", "bold red"), " ", message))
     if hint:
-        talk.print(f"  [bold]try:[/] {_plain(hint)}")
+        talk.print(Text.assemble("  ", ("try:", "bold"), " ", hint))
 
 
 def say(text: str) -> None:
     """One line of talk on stderr."""
-    talk.print(_plain(text))
+    talk.print(Text(text))
 
 
 def data(text: str) -> None:
@@ -40,18 +41,14 @@ def print_json(value: Any) -> None:
     data(json.dumps(value, ensure_ascii=False))
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], console: Console | None = None) -> None:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], console: Console | None = None) -> None:
     """A table on stdout; the first column holds names, the others figures."""
-    drawn = Table(title=title or None, title_justify="left")
+    drawn = Table()
     for index, column in enumerate(columns):
         drawn.add_column(column, justify="right" if index else "left", overflow="fold")
     for row in rows:
-        drawn.add_row(*(_plain(cell) for cell in row))
+        drawn.add_row(*(Text(cell) for cell in row))
     (console or Console(highlight=False)).print(drawn)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 def line(event: journal.Event, total_steps: int = 0) -> str:
@@ -61,9 +58,9 @@ def line(event: journal.Event, total_steps: int = 0) -> str:
             pairs = ", ".join(f"{name} {count:,}" for name, count in event.pairs.items())
             return f"corpus {event.corpus[:12]}{' (reused)' if event.reused else ''}: {pairs} pairs"
         case journal.SessionStarted():
-            start = f"continues at step {event.step:,}" if event.step else "starts"
             where = f"{event.device}, {event.precision}, {event.threads} threads"
-            return f"run {event.run} {start} of {event.total_steps:,} ({where}, session {event.epoch})"
+            start = f"continues at step {event.step:,} of" if event.step else "starts:"
+            return f"run {event.run} {start} {event.total_steps:,} steps ({where}, session {event.epoch})"
         case journal.Step():
             of = f"/{total_steps:,}" if total_steps else ""
             speed = f"{event.tokens_per_second:,.0f} target tokens/s"
@@ -103,7 +100,8 @@ class Display:
         self.total_steps = 0
         self.bar: Progress | None = None
         self.task: Any = None
-        if console.is_terminal and not console.is_jupyter:
+        # FORCE_COLOR makes rich believe that a log file is a terminal.
+        if console.is_interactive and console.file.isatty() and not console.is_jupyter:
             columns = (
                 TextColumn("step {task.completed:,.0f}/{task.total:,.0f}"),
                 BarColumn(),
@@ -127,10 +125,11 @@ class Display:
             if self.bar:
                 self.task = self.bar.add_task("", total=event.total_steps, completed=event.step)
                 self.bar.start()
+                # Rich hides it, and a process that is killed cannot show it again.
+                self.console.show_cursor(True)
         if self.bar and self.task is not None and isinstance(event, journal.Step):
             speed = f"loss {event.loss:.3f}  {event.tokens_per_second:,.0f} tok/s"
             self.bar.update(self.task, completed=event.step, description=speed)
             return
         if text := line(event, self.total_steps):
-            self.console.print(_plain(text))
-
+            self.console.print(Text(text))

@@ -27,7 +27,7 @@ def prepared(report: "Report", as_json: bool) -> None:
                 data(f"  {'':26}  such as: {source} → {target}")
         data(f"  {'kept':16}{funnel['kept']:>10,}")
     rows = [(name, f"{a:,}", f"{b:,}", f"{c:,}") for name, a, b, c in report.pairs]
-    table("", ("direction", "train", "dev", "test"), rows)
+    table(("direction", "train", "dev", "test"), rows)
     data(f"corpus: {report.folder}")
 
 
@@ -44,17 +44,16 @@ def status(found: dict[str, Any], as_json: bool) -> None:
         data(f"loss {found['loss']:.3f}{chrf}{speed}")
     if found["eta_seconds"] is not None:
         data(f"about {_duration(found['eta_seconds'])} left")
-    if found["safe"]:
-        data(f"safe: step {found['safe']['step']:,}, {_duration(found['safe']['age_seconds'])} ago, {found['safe']['store']}")
+    if safe := found["safe"]:
+        data(f"safe: step {safe['step']:,}, saved {_duration(safe['age_seconds'])} ago in {safe['store']}")
     else:
         data("safe: nothing yet")
-    if found["degraded"]:
-        since = _duration(found["degraded"]["since_seconds"])
-        data(f"DEGRADED for {since}: {found['degraded']['reason']}")
+    if degraded := found["degraded"]:
+        data(f"DEGRADED for {_duration(degraded['since_seconds'])}: {degraded['reason']}")
 
 
 def _epoch(found: dict[str, Any]) -> str:
-    return f", pass {found['epoch']:.2f} over the data" if found["epoch"] is not None else ""
+    return f", {found['epoch']:.2f} passes over the data" if found["epoch"] is not None else ""
 
 
 def _duration(seconds: float) -> str:
@@ -75,7 +74,8 @@ def comparison(compared: "Comparison", as_json: bool) -> None:
     for system in compared.systems:
         scores = [system.scores[name] for name in directions]
         rows.append([system.name, *(f"{value:.1f}" for score in scores for value in (score.chrf, score.bleu))])
-    table(f"{len(compared.pairs):,} pairs", columns, rows)
+    data(f"{len(compared.pairs):,} {'pair' if len(compared.pairs) == 1 else 'pairs'}")
+    table(columns, rows)
     for name in directions:
         score = compared.systems[0].scores[name]
         data(f"{name}: {score.sentences:,} sentences; {score.chrf_signature}; {score.bleu_signature}")

@@ -1,8 +1,9 @@
 """From words to a RunConfig: YAML file < environment < flags, each mistake named with its place."""
 
+import contextlib
 import difflib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, get_origin
@@ -14,6 +15,9 @@ from dragoman import host
 from dragoman.config import ENVIRONMENT_PREFIX, FIELDS, RunConfig, from_flat
 from dragoman.errors import InputError
 
+UNUSED = "Unused Tokens:"
+"""How cyclopts begins its complaint about words that belong to no option."""
+
 
 @dataclass
 class Layer:
@@ -23,9 +27,7 @@ class Layer:
     places: dict[str, str] = field(default_factory=dict)
 
 
-def load(
-    flags: RunConfig | None = None, config_file: Path | None = None, stored: RunConfig | None = None
-) -> RunConfig:
+def load(flags: RunConfig | None = None, config_file: Path | None = None, stored: RunConfig | None = None) -> RunConfig:
     """The configuration of this command; with `stored`, that of a run which continues.
 
     Raises:
@@ -61,36 +63,57 @@ def from_yaml(path: Path) -> Layer:
         InputError: The file is missing, is not YAML or UTF-8, or has an unknown key.
     """
     try:
-        text = path.read_text("utf-8-sig")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
+        node = yaml.compose(path.read_text("utf-8-sig"), Loader=yaml.SafeLoader)
     except FileNotFoundError:
         raise InputError(f"--config: there is no file {path}", "the path of a YAML file, e.g. -c run.yaml") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--config: cannot read {path}: {error}", "a YAML file in UTF-8") from None
+    except OSError as error:
+        raise InputError(f"--config: cannot read {path}: {error.strerror}", "the path of a YAML file") from None
+    except UnicodeDecodeError:
+        raise InputError(f"--config: {path} is not UTF-8", "convert it: iconv -t utf-8") from None
     except yaml.YAMLError as error:
-        raise InputError(f"--config: {path} is not YAML: {_one_line(error)}", "key: value lines") from None
-    if values is None:
+        raise InputError(*_not_yaml(path, error)) from None
+    if node is None:
         return Layer()
-    if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
+    if not isinstance(node, yaml.MappingNode):
         raise InputError(f"--config: {path} holds no options", "key: value lines, e.g. batch_size: 4")
     layer = Layer()
-    for key_node, _ in node.value:
-        key = str(key_node.value)
+    for key_node, value_node in node.value:
+        key = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "?"
         place = f"{path} line {key_node.start_mark.line + 1}: {key}"
         name = key.replace("-", "_")
         if name not in FIELDS:
             raise InputError(f"{place}: unknown key", _suggest(name, list(FIELDS), "dragoman config show"))
         if name in layer.values:
             raise InputError(f"{place}: the key stands twice", "keep one of the two")
-        value = values[key_node.value if key_node.value in values else key]
+        value = _yaml_value(value_node)
         layer.values[name] = [value] if is_list(name) and isinstance(value, str) else value
         layer.places[name] = place
     return layer
 
 
+def _yaml_value(node: yaml.Node, depth: int = 0) -> Any:
+    """A text, a list of texts or None; the fields say what a text means.
+
+    YAML itself reads `no` as false, `1:30` as 90, and half of all commit ids as numbers.
+    """
+    if isinstance(node, yaml.ScalarNode):
+        return None if node.tag == "tag:yaml.org,2002:null" else node.value
+    if isinstance(node, yaml.SequenceNode) and not depth:
+        return [_yaml_value(item, depth + 1) for item in node.value]
+    return {}  # no field is a mapping, or a list of lists
+
+
+def _not_yaml(path: Path, error: yaml.YAMLError) -> tuple[str, str]:
+    """What is wrong and where, without the parser's own view of it."""
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    if not isinstance(error, yaml.MarkedYAMLError) or mark is None:
+        return f"--config: {path} is not YAML: {' '.join(str(error).split())}", "key: value lines"
+    hint = "spaces instead of tabs" if "'\\t'" in str(error.problem) else "key: value lines, e.g. batch_size: 4"
+    return f"--config: {path} line {mark.line + 1} is not YAML: {error.problem}", hint
+
+
 def from_environment(variables: Mapping[str, str]) -> Layer:
-    """The `DRAGOMAN_*` variables; lists are separated by spaces.
+    """The `DRAGOMAN_*` variables; lists are separated by spaces, and an empty variable says nothing.
 
     Raises:
         InputError: A variable names no option.
@@ -102,6 +125,8 @@ def from_environment(variables: Mapping[str, str]) -> Layer:
             hint = _suggest(variable, list(known), "dragoman config show --variables")
             raise InputError(f"environment variable {variable}: no such option", hint)
         name = known[variable]
+        if not text.strip():
+            continue
         layer.values[name] = text.split() if is_list(name) else text
         layer.places[name] = f"environment variable {variable}"
     return layer
@@ -119,6 +144,8 @@ def in_words(error: ValidationError, places: Mapping[str, str] | None = None) ->
     name = loc[1] if len(loc) > 1 else loc[0] if loc else ""
     place = (places or {}).get(name, flag(name))
     context = problem.get("ctx", {})
+    if problem["input"] is None:
+        return InputError(f"{place}: there is no value", "a value, or leave the option out")
     match problem["type"]:
         case "literal_error":
             options = [option.strip("'") for option in str(context["expected"]).replace(" or ", ", ").split(", ")]
@@ -130,6 +157,8 @@ def in_words(error: ValidationError, places: Mapping[str, str] | None = None) ->
             return InputError(f"{place}: {problem['input']!r} is not a number", "digits, e.g. 3 or 0.5 or 5e-5")
         case "bool_parsing" | "bool_type":
             return InputError(f"{place}: {problem['input']!r} is neither true nor false", "true or false")
+        case "list_type" | "string_type" if isinstance(problem["input"], dict):
+            return InputError(f"{place}: wants values, not keys or lists of lists", "e.g. [en-fr, en-de]")
         case _:
             message = str(problem["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
             return InputError(f"{place}: {problem['input']!r} does not fit", f"a value that is {message}")
@@ -142,15 +171,29 @@ def _suggest(word: str, known: list[str], otherwise: str, also: str = "") -> str
     return f"did you mean {near[0]}?" + (f" ({also})" if also else "")
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
 def usage_error(message: str) -> InputError:
     """The command line's own complaint: unknown flags and commands, missing arguments."""
     sentence, _, rest = " ".join(message.split()).partition(" Did you mean ")
+    if sentence.startswith(UNUSED):
+        words = sentence.removeprefix(UNUSED).strip("[]. ")
+        return InputError(
+            f"no option takes {words}", "--help shows what there is; a switch is set off by --SWITCH=false"
+        )
     hint = f"did you mean {rest}" if rest else "--help shows what there is"
     return InputError(sentence.rstrip("."), hint)
+
+
+@contextlib.contextmanager
+def without_run_options() -> Generator[None]:
+    """In a command that takes `--pair` and no options of a run, complaints name the former and not the latter."""
+    try:
+        yield
+    except InputError as error:
+        error.message = error.message.replace("--language-pairs", "--pair")
+        error.hint = error.hint.replace("--language-pairs", "--pair")
+        if "--on-bad-rows" in error.hint:
+            error.hint = "correct or remove that line"
+        raise
 
 
 def as_yaml(config: RunConfig) -> str:

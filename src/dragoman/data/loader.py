@@ -69,7 +69,8 @@ class Loader:
 def pad(rows: list[NDArray[np.int64]], value: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Rows of different lengths as one array filled up with `value`, and where they are real."""
     lengths = np.array([len(row) for row in rows])
-    mask = np.arange(lengths.max()) < lengths[:, None]
-    filled = np.full(mask.shape, value, dtype=np.int64)
+    places = np.arange(int(lengths.max()))
+    mask: NDArray[np.bool_] = np.less(places[None, :], lengths[:, None])
+    filled: NDArray[np.int64] = np.full((len(rows), len(places)), value, dtype=np.int64)
     filled[mask] = np.concatenate(rows)
     return filled, mask

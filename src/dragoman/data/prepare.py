@@ -14,7 +14,18 @@ from typing import Any
 from dragoman.config import DataConfig
 from dragoman.data import corpus, encode, sources
 from dragoman.data.corpus import Corpus, Encoded, Text
-from dragoman.data.filters import Duplicates, Funnel, Limits, Sample, Split, clean, reason, sample_priority, split_of
+from dragoman.data.filters import (
+    REASONS,
+    Duplicates,
+    Funnel,
+    Limits,
+    Sample,
+    Split,
+    clean,
+    reason,
+    sample_priority,
+    split_of,
+)
 from dragoman.data.sources import BadRow, Pair
 from dragoman.errors import DataError
 from dragoman.languages import Direction
@@ -65,10 +76,20 @@ def select(data: DataConfig, directions: Sequence[Direction], seed: int) -> Sele
             texts.sort(key=lambda text: sample_priority(seed, direction, text.source, text.target))
             chosen.splits[split].extend(texts)
         if not train:
-            dropped = "; ".join(f"{name} {count:,}" for name, count in funnel.rejected.most_common(3))
-            message = f"--data: no pair of {direction} is left to train on: {funnel.read:,} read, dropped: {dropped}"
-            raise DataError(message, "dragoman prepare shows every reason with examples")
+            raise _nothing_left(direction, funnel)
     return chosen
+
+
+def _nothing_left(direction: Direction, funnel: Funnel) -> DataError:
+    message = f"--data: no pair of {direction} is left to train on: {funnel.read:,} read"
+    dropped = [(name, count) for name, count in funnel.rejected.most_common(3) if count]
+    if not funnel.read:
+        return DataError(message, "the files are empty: one pair per line is wanted")
+    if not dropped:
+        held_out = funnel.read - funnel.bad_rows
+        return DataError(f"{message}, {held_out:,} held out", "more pairs, or --dev-percent 0 --test-percent 0")
+    message += "".join(f", {count:,} {name}" for name, count in dropped)
+    return DataError(message, f"{dropped[0][0]} means: {REASONS[dropped[0][0]]}")
 
 
 def _select_direction(

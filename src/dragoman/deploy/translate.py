@@ -60,8 +60,9 @@ def load(name: str, device: str = "auto") -> Translator:
         raise ModelError(f"{folder}: this run has no checkpoint yet", "wait for the first one: dragoman status")
     words = vocabulary.load(folder)
     model = nllb.load(folder)
-    vocabulary.check_codes(words, model.get_input_embeddings().num_embeddings)
-    return Translator(model.to(choose_arithmetic(device, "fp32").device).eval(), words)
+    vocabulary.check_codes(words, nllb.num_rows(model))
+    model.eval()
+    return Translator(nllb.to_device(model, choose_arithmetic(device, "fp32").device), words)
 
 
 def base_of(name: str) -> str | None:

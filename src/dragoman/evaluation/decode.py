@@ -5,7 +5,7 @@ without a forced code NLLB answers in any language it likes.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -61,7 +61,9 @@ def decode(
         for group in _groups(order, [len(pieces) + 2 for pieces in ids], num_beams):
             directions = [requests[i].direction for i in group]
             chosen = [ids[i] for i in group]
-            for i, answer in zip(group, _decode_group(model, vocabulary, chosen, directions, num_beams, max_new_tokens)):
+            for i, answer in zip(
+                group, _decode_group(model, vocabulary, chosen, directions, num_beams, max_new_tokens), strict=False
+            ):
                 answers[i] = answer
     finally:
         model.train(was_training)
@@ -88,10 +90,13 @@ def _decode_group(
     num_beams: int,
     max_new_tokens: int | None,
 ) -> list[str]:
-    rows = [sentence(vocabulary.code_id(way.source), row, vocabulary.eos) for way, row in zip(directions, ids)]
+    rows = [
+        sentence(vocabulary.code_id(way.source), row, vocabulary.eos) for way, row in zip(directions, ids, strict=False)
+    ]
     source_BS, mask_BS = (torch.from_numpy(array).to(model.device) for array in pad(rows, vocabulary.pad))
     start = [[vocabulary.eos, vocabulary.code_id(way.target)] for way in directions]
-    output = model.generate(
+    generate: Any = model.generate  # pyright: ignore[reportAttributeAccessIssue]  its mixin's types are not those of the model
+    output = generate(
         input_ids=source_BS,
         attention_mask=mask_BS,
         decoder_input_ids=torch.tensor(start, device=model.device),

@@ -5,13 +5,14 @@ NLLB model goes wrong without any error: codes that moved, embeddings that came
 untied, weights that were never read.
 """
 
+import json
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from dragoman.errors import ModelError
@@ -25,16 +26,41 @@ EMBEDDING = "model.shared.weight"
 """The one name under which the three tied embeddings are stored."""
 
 
-def check_name(name: str) -> None:
-    """Whether `name` can be a model: a folder that exists, or the form of a Hub id.
+def check_name(name: str) -> Path | None:
+    """Whether `name` can be a model; returns its folder, None when it has the form of a Hub id.
 
     Raises:
-        ModelError: It is neither.
+        ModelError: It is neither, or the folder holds no NLLB model.
     """
-    if Path(name).expanduser().is_dir():
-        return
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        check_folder(folder)
+        return folder
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise ModelError(f"--model: there is no folder {name}", "a folder, a Hub id such as USER/MODEL, or scratch:tiny")
+        raise ModelError(
+            f"--model: there is no folder {name}", "a folder, a Hub id such as USER/MODEL, or scratch:tiny"
+        )
+    return None
+
+
+def check_folder(folder: Path) -> None:
+    """Look at the files of a model folder, without reading the weights.
+
+    Raises:
+        ModelError: No or another `config.json`, or no weights.
+    """
+    path = folder / "config.json"
+    if not path.exists():
+        raise ModelError(f"{folder} holds no config.json", "the folder of an NLLB model, or a Hub id")
+    try:
+        kind = json.loads(path.read_bytes())["model_type"]
+    except (ValueError, TypeError, KeyError):
+        raise ModelError(f"{path} is not the configuration of a model", "the folder of an NLLB model") from None
+    if kind != "m2m_100":
+        hint = "a dense NLLB-200 model: facebook/nllb-200-distilled-600M, -1.3B, -3.3B"
+        raise ModelError(f"{folder} is a {kind} model; NLLB models are m2m_100", hint)
+    if not any(file.suffix in (".safetensors", ".bin") for file in folder.iterdir()):
+        raise ModelError(f"{folder} holds no weights (model.safetensors)", "download the model again")
 
 
 def find(name: str, revision: str | None = None) -> Path:
@@ -48,21 +74,21 @@ def find(name: str, revision: str | None = None) -> Path:
         return folder
     check_name(name)
     import huggingface_hub
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
     patterns = ["*.json", "*.safetensors"]
     try:
         try:
             names = huggingface_hub.list_repo_files(name, revision=revision)
-        except (HfHubHTTPError, OSError):
+        except Exception:
             names = ["model.safetensors"]  # offline: the cache decides
         if not any(file.endswith(".safetensors") for file in names):
             patterns.append("pytorch_model*.bin")
         return Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except (HfHubHTTPError, EntryNotFoundError, LocalEntryNotFoundError, OSError, ValueError) as error:
+    except Exception as error:  # huggingface_hub lets the errors of its HTTP library through, whichever that is
         at = f" at revision {revision}" if revision else ""
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"--model: cannot get {name}{at} from the Hub: {reason}", "check the name, HF_TOKEN") from None
+        message = f"--model: there is no folder {name}, and the Hub does not give it{at}: {reason}"
+        raise ModelError(message, "check the name, the network and HF_TOKEN") from None
 
 
 def be_quiet() -> None:
@@ -86,27 +112,26 @@ def load(folder: Path, dropout: float | None = None) -> "M2M100ForConditionalGen
     from transformers import AutoConfig, M2M100ForConditionalGeneration
 
     be_quiet()
-    if not (folder / "config.json").exists():
-        raise ModelError(f"{folder} holds no config.json", "the folder of an NLLB model, or a Hub id")
+    check_folder(folder)
     try:
         config = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder / 'config.json'}: {error}", "the folder of an NLLB model") from None
-    if config.model_type != "m2m_100":
-        hint = "a dense NLLB-200 model: facebook/nllb-200-distilled-600M, -1.3B, -3.3B"
-        raise ModelError(f"{folder} is a {config.model_type} model; NLLB models are m2m_100", hint)
     config.encoder_layerdrop = config.decoder_layerdrop = 0.0
     if dropout is not None:
         config.dropout = config.attention_dropout = config.activation_dropout = dropout
     try:
-        model, info = M2M100ForConditionalGeneration.from_pretrained(
+        loaded: Any = M2M100ForConditionalGeneration.from_pretrained(
             folder, config=config, dtype=torch.float32, output_loading_info=True, local_files_only=True
         )
-    except (OSError, ValueError, RuntimeError) as error:
+        model, info = loaded
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{folder} holds no weights that can be read: {reason}", "download the model again") from None
     if missing := sorted(info["missing_keys"]):
-        raise ModelError(f"{folder}: {len(missing)} weights are missing, the first is {missing[0]}", "download it again")
+        raise ModelError(
+            f"{folder}: {len(missing)} weights are missing, the first is {missing[0]}", "download it again"
+        )
     return check(model, folder)
 
 
@@ -121,6 +146,17 @@ def check(model: "M2M100ForConditionalGeneration", folder: Path) -> "M2M100ForCo
     if any(part.weight is not shared for part in tied):
         raise ModelError(f"{folder}: the embeddings are not tied, as they are in NLLB", "tie_word_embeddings: true")
     return model.train()
+
+
+def to_device(model: "M2M100ForConditionalGeneration", device: torch.device) -> "M2M100ForConditionalGeneration":
+    """The same model, on the device."""
+    torch.nn.Module.to(model, device)
+    return model
+
+
+def num_rows(model: "M2M100ForConditionalGeneration") -> int:
+    """Rows of the embedding: the model's vocabulary size."""
+    return int(model.config.vocab_size)
 
 
 def check_first_loss(nats_per_token: float, rows: int, from_scratch: bool) -> str:
@@ -174,5 +210,6 @@ def model_files(model: "M2M100ForConditionalGeneration", tokenizer_folder: Path)
         generation = model.generation_config
         generation.decoder_start_token_id = vocabulary.EOS
         generation.save_pretrained(scratch)
-        small = {name: (Path(scratch) / name).read_bytes() for name in sorted(os.listdir(scratch))}
+        written = sorted(path.name for path in Path(scratch).iterdir())
+        small = {name: (Path(scratch) / name).read_bytes() for name in written}
     return small | vocabulary.files(tokenizer_folder)

@@ -61,8 +61,12 @@ class FolderStore:
         with self._failing_as("cannot be prepared"), probe.refusing(self.root):
             for name in (LOG, STAGING):
                 self.disk.make_folders(self.root / name)
+            # Also where nothing is new: who made these folders may have been killed before the fsync.
             for folder in (self.root / "dragoman", self.root):
                 self.disk.sync_folder(folder)
+            for folder in self.root.absolute().parents:
+                with contextlib.suppress(OSError):  # not ours, so perhaps not readable either
+                    self.disk.sync_folder(folder)
             if not self._single_writer:
                 probe.link(self.disk, self.root / "dragoman")
         self._refuse_strangers()

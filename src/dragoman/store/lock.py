@@ -34,7 +34,7 @@ def hold(path: Path, wait_seconds: float = 1.0) -> Generator[None]:
         wait_seconds: How long a holder may take to go away; a look by `holder` is one, for an instant.
 
     Raises:
-        InputError: Another process holds it; names its process id.
+        InputError: Another process holds it (names its process id), or there are no locks here.
         OSError: The file cannot be written.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -83,6 +83,10 @@ def _try(descriptor: int, kind: int) -> bool:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise InputError(
+            f"this file system has no locks ({error.strerror})", "use another disk for --output"
+        ) from error
     return True
 
 

@@ -73,8 +73,15 @@ def sources_of(config: RunConfig, direction: Direction) -> list[Source]:
     return open_sources(config.data.data, direction, on_bad_rows=config.data.on_bad_rows)
 
 
-def obtain(config: RunConfig, folder: Path, journal: Journal, disk: Disk) -> Inputs:
+def obtain(config: RunConfig, folder: Path, journal: Journal, disk: Disk, *, begun: bool = False) -> Inputs:
     """Find or make the base model and the corpus of a run below its folder.
+
+    Args:
+        config: The whole configuration.
+        folder: The run folder.
+        journal: Told of the corpus.
+        disk: Takes every change.
+        begun: The run has a checkpoint; so a scratch model that is there stays, even if the data has changed.
 
     Raises:
         DataError: The data cannot be read, or leaves nothing to train on.
@@ -91,7 +98,7 @@ def obtain(config: RunConfig, folder: Path, journal: Journal, disk: Disk) -> Inp
     else:
         base = folder / BASE
         made_from = {"inputs": key, "preset": config.model.model, "seed": config.training.seed}
-        if not _is_made_from(base, made_from):
+        if not _is_made_from(base, made_from) and not (begun and (base / BASE_KEY).exists()):
             selection = prepare.select(config.data, directions, config.training.seed)
             _make_base(base, selection, sizes, made_from, disk)
     encoder = vocabulary.load(base, codes)

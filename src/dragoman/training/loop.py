@@ -13,7 +13,6 @@ import torch
 from dragoman.config import RunConfig
 from dragoman.errors import Diverged, DragomanError, ExitCode, InputError
 from dragoman.journal import Event, OutOfMemory, RolledBack, SessionEnded, StepSkipped
-from dragoman.store.local import FolderStore
 from dragoman.training import dev, saving, session
 from dragoman.training.metrics import Metrics
 from dragoman.training.optimizer import learning_rate
@@ -54,9 +53,7 @@ def run(config: RunConfig, echo: Callable[[Event], None] = lambda event: None) -
         Superseded: Another machine took over.
     """
     folder = session.check(config)
-    store = FolderStore(folder)
-    store.prepare()
-    with store.lock(), Stop(config.training.max_hours) as stop:
+    with session.opened_folder(folder) as store, Stop(config.training.max_hours) as stop:
         opened = session.open_session(config, store, stop, echo)
         if isinstance(opened, session.Finished):
             return Ending(folder, "done", "was done before", opened.step, opened.total_steps, opened.step)
@@ -88,6 +85,7 @@ def train(run: Session) -> str:
             state.consecutive_bad = 0
             state.observe(state.step, result.nats / result.target_tokens)
         elif _is_bad(run, result) and _roll_back_if_needed(run):
+            state = run.state
             continue
         if event := metrics.window(state.step, rate, last=state.step == total):
             run.journal.append(event)

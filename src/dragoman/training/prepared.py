@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from dragoman import host
+from dragoman.checkpoint.log import RunLog
 from dragoman.config import RunConfig
 from dragoman.journal import Journal
-from dragoman.store.local import FolderStore
 from dragoman.training import inputs, session
 
 
@@ -34,10 +34,9 @@ def prepare(config: RunConfig) -> Report:
     folder = session.check(config)
     session.compare(session.stored_config(folder), config, folder)
     host.be_gentle()
-    store = FolderStore(folder)
-    store.prepare()
-    with store.lock():
-        corpus = inputs.obtain(config, folder, Journal(folder / session.JOURNAL), store.disk).corpus
+    with session.opened_folder(folder) as store:
+        begun = RunLog(store).newest is not None
+        corpus = inputs.obtain(config, folder, Journal(folder / session.JOURNAL), store.disk, begun=begun).corpus
     return Report(
         corpus.folder,
         corpus.digest,

@@ -54,9 +54,7 @@ def save(run: "Session", reason: str) -> bool:
     seconds = time.monotonic() - started
     run.stop.save_seconds = seconds
     size = sum(entry.size for entry in record.files.values())
-    run.journal.append(
-        Saved(step=run.state.step, folder=record.folder, num_bytes=size, seconds=seconds, reason=reason)
-    )
+    run.journal.append(Saved(step=run.state.step, folder=record.folder, num_bytes=size, seconds=seconds, reason=reason))
     return True
 
 

@@ -5,9 +5,10 @@ configuration is compared before data is read; the lease is taken before anythin
 another session may see is changed.
 """
 
+import contextlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,8 @@ from dragoman.data.corpus import Corpus
 from dragoman.data.loader import Loader
 from dragoman.errors import ConfigMismatch, InputError
 from dragoman.journal import Event, Journal, SessionStarted, Warned
-from dragoman.model import nllb, scratch
+from dragoman.model import nllb, scratch, vocabulary
+from dragoman.model.vocabulary import check_codes
 from dragoman.store.disk import Disk
 from dragoman.store.local import FolderStore
 from dragoman.store.record import CheckpointRecord
@@ -91,21 +93,53 @@ def check(config: RunConfig) -> Path:
     """Look at everything that can be judged without touching the disk; returns the run folder.
 
     Raises:
-        InputError: Languages, data, device, precision or the model's name are wrong.
+        InputError: Languages, data, device, precision or the model are wrong.
     """
     folder = run_folder(config)
     directions = inputs.directions_of(config)
     for direction in directions:
         inputs.sources_of(config, direction)
     choose_arithmetic(config.training.device, config.training.precision)
-    if scratch.preset(config.model.model) is None:
-        nllb.check_name(config.model.model)
+    if scratch.preset(config.model.model) is None and (base := nllb.check_name(config.model.model)):
+        vocabulary.load(base, {code for way in directions for code in (way.source, way.target)})
     exists = (folder / CONFIG).exists()
     if config.save.resume == "must" and not exists:
         raise InputError(f"--resume must: there is no run in {folder}", "the --output of the run, or --resume auto")
     if config.save.resume == "never" and exists:
         raise InputError(f"--resume never: {folder} holds a run", "another --output, or --resume auto to continue it")
     return folder
+
+
+@contextlib.contextmanager
+def opened_folder(folder: Path) -> Generator[FolderStore]:
+    """The store of a run folder, made and locked; when the input turns out wrong, a new folder goes again.
+
+    Raises:
+        InputError: It cannot be written, or another process trains in it.
+    """
+    is_new = not folder.exists()
+    store = FolderStore(folder)
+    store.prepare()
+    with store.lock():
+        try:
+            yield store
+        except InputError:
+            if is_new:
+                _take_away(folder)
+            raise
+
+
+def _take_away(folder: Path) -> None:
+    """Remove a run folder in which there is nothing yet."""
+    ours = folder / "dragoman"
+    names = {path.name for path in ours.iterdir()}
+    if names <= {"lock", "log", "staging"}:
+        with contextlib.suppress(OSError):  # a folder that is not empty stays
+            for name in names - {"lock"}:
+                (ours / name).rmdir()
+            (ours / "lock").unlink()
+            ours.rmdir()
+            folder.rmdir()
 
 
 def run_folder(config: RunConfig) -> Path:
@@ -160,12 +194,12 @@ def open_session(
     host.be_gentle()
     arithmetic = set_up_torch(config)
     journal = Journal(folder / JOURNAL, echo)
-    made = inputs.obtain(config, folder, journal, store.disk)
-    plan = plan_of(config, made.corpus)
     log = RunLog(store)
+    made = inputs.obtain(config, folder, journal, store.disk, begun=log.newest is not None)
+    plan = plan_of(config, made.corpus)
     if log.finished and log.finished.outcome == "done":
         return Finished(log.finished.step, plan.total_steps)
-    model = nllb.load(made.base, config.model.dropout).to(arithmetic.device)
+    model = nllb.to_device(nllb.load(made.base, config.model.dropout), arithmetic.device)
     loader = Loader(made.corpus, plan)
     _check_first_batch(model, loader, arithmetic, made, journal)
     take_lease(log, host.name())
@@ -210,6 +244,8 @@ def set_up_torch(config: RunConfig) -> Arithmetic:
     if deterministic:
         host.cublas_workspace()
     torch.use_deterministic_algorithms(deterministic)
+    # It would fill every new tensor with NaN, to find reads of unwritten memory; we have none.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     return arithmetic
 
 
@@ -217,9 +253,7 @@ def _check_first_batch(
     model: "M2M100ForConditionalGeneration", loader: Loader, arithmetic: Arithmetic, made: Inputs, journal: Journal
 ) -> None:
     """Prove that the base model is plausible on this data before anything is trained."""
-    rows = model.get_input_embeddings().num_embeddings
-    from dragoman.model.vocabulary import check_codes
-
+    rows = nllb.num_rows(model)
     check_codes(made.vocabulary, rows)
     few = loader.padded(loader.batch(0)[:4])
     model.eval()

@@ -104,9 +104,7 @@ def write(
     return files
 
 
-def restore(
-    folder: Path, model: "M2M100ForConditionalGeneration", optimizer: torch.optim.Optimizer
-) -> TrainState:
+def restore(folder: Path, model: "M2M100ForConditionalGeneration", optimizer: torch.optim.Optimizer) -> TrainState:
     """Put a verified checkpoint into model and optimizer, in place.
 
     Raises:
@@ -153,4 +151,5 @@ def safetensors_chunks(tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
     encoded += b" " * (-len(encoded) % 8)
     yield len(encoded).to_bytes(8, "little") + encoded
     for tensor in tensors.values():
-        yield memoryview(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        flat: Any = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+        yield memoryview(flat)
