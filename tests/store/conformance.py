@@ -9,7 +9,7 @@ import pytest
 from dragoman.checkpoint.lease import take_lease
 from dragoman.checkpoint.log import RunLog
 from dragoman.checkpoint.restore import newest_good, repair_root
-from dragoman.errors import Damaged, Superseded
+from dragoman.errors import Damaged, StoreUnavailable, Superseded
 from dragoman.store.base import MODEL_FILE, NumberTaken, Store
 from dragoman.store.disk import digest
 from dragoman.store.record import CheckpointRecord, FinishedRecord, LeaseRecord
@@ -262,6 +262,16 @@ class StoreConformance(ABC):
         for checkpoint in log.checkpoints:
             log.store.verify(checkpoint)
         assert RunLog(self.open(folder)).records == log.records
+
+    def test_a_store_that_shows_an_old_log_is_unavailable_and_nothing_is_published(
+        self, folder: Path, log: RunLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        other = RunLog(self.open(folder))
+        take_lease(other, "there")
+        monkeypatch.setattr(log.store, "records", lambda after=0: [])
+        with pytest.raises(StoreUnavailable, match="not shown"):
+            self.save(log, tmp_path, 500)
+        assert RunLog(self.open(folder)).records == other.records
 
     def test_two_machines_that_take_the_lease_at_once_get_it_in_turn(self, folder: Path, log: RunLog) -> None:
         one, two = RunLog(self.open(folder)), RunLog(self.open(folder))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from dragoman.errors import Damaged, Superseded
+from dragoman.errors import Damaged, StoreUnavailable, Superseded
 from dragoman.store.base import NumberTaken, Store
 from dragoman.store.record import (
     COPY_BACK,
@@ -228,8 +228,10 @@ class RunLog:
             record = kind(seq=len(self._records) + 1, parent=parent, owner=self.owner, time=self._now(), **fields)
             try:
                 self.store.publish(record, paths or {})
-            except NumberTaken:
-                continue  # the log says by whom
+            except NumberTaken as taken:
+                if not self.store.records(after=len(self._records)):
+                    raise StoreUnavailable(f"{self.store}: record {record.seq} exists but is not shown") from taken
+                continue  # the log says whose it is
             self._records.append(record)
             return record
 

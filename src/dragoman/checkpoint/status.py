@@ -23,13 +23,14 @@ class _Seen:
     failed: dict[str, Any] | None = None
     failing_since: float | None = None
     ended: dict[str, Any] | None = None
+    is_prepared: bool = False
 
 
 def status(folder: Path, now: float | None = None) -> dict[str, Any]:
     """The state of the run in `folder`, as one JSON object.
 
-    `state` is preparing, running, done, stopped, failed or interrupted (killed, or its machine
-    is gone). `epoch` counts passes over the data, `lease.epoch` sessions. Ages are in seconds,
+    `state` is preparing, prepared, running, done, stopped, failed or interrupted (killed, or
+    its machine is gone). `epoch` counts passes over the data, `lease.epoch` sessions. Ages are in seconds,
     `loss` in nats per target token; what is not known is null.
 
     Raises:
@@ -91,6 +92,8 @@ def _read(folder: Path) -> _Seen:
                 seen.failed, seen.failing_since = None, None
             case "session_ended":
                 seen.ended = event
+            case "prepared":
+                seen.is_prepared = True
             case _:
                 pass
     return seen
@@ -112,7 +115,9 @@ def _is_later(event: dict[str, Any] | None, other: dict[str, Any]) -> bool:
 def _ending(log: RunLog, seen: _Seen) -> str:
     if log.finished:
         return log.finished.outcome
-    return "interrupted" if log.lease or seen.started else "stopped"
+    if log.lease or seen.started:
+        return "interrupted"
+    return "prepared" if seen.is_prepared else "stopped"
 
 
 def _degraded(seen: _Seen, now: float) -> dict[str, Any] | None:

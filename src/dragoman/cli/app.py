@@ -359,6 +359,6 @@ def _in_words(error: CycloptsError) -> InputError:
 
 def main() -> NoReturn:
     """The `dragoman` command."""
-    # As what we read: a terminal in another encoding would lose most of NLLB's languages.
-    sys.stdout.reconfigure(encoding="utf-8")  # pyright: ignore[reportAttributeAccessIssue]
+    # As what we read: a terminal in another encoding would lose most of NLLB's languages. File names may be any bytes.
+    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # pyright: ignore[reportAttributeAccessIssue]
     sys.exit(run(sys.argv[1:]))

@@ -21,14 +21,19 @@ talk = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def error(message: str, hint: str = "") -> None:
     """One error message with its way out, on stderr."""
-    talk.print(Text.assemble(("error:", "bold red"), " ", message))
+    talk.print(Text.assemble(("error:", "bold red"), " ", _visible(message)))
     if hint:
-        talk.print(Text.assemble("  ", ("try:", "bold"), " ", hint))
+        talk.print(Text.assemble("  ", ("try:", "bold"), " ", _visible(hint)))
 
 
 def say(text: str) -> None:
     """One line of talk on stderr."""
-    talk.print(Text(text))
+    talk.print(Text(_visible(text)))
+
+
+def _visible(text: str) -> str:
+    """The text with what no stream takes as `\\udcNN`: file names may be any bytes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def data(text: str) -> None:
@@ -45,7 +50,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], console: Consol
     """A table on stdout; the first column holds names, the others figures."""
     drawn = Table()
     for index, column in enumerate(columns):
-        drawn.add_column(column, justify="right" if index else "left", overflow="fold")
+        drawn.add_column(Text(column), justify="right" if index else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*(Text(cell) for cell in row))
     (console or Console(highlight=False)).print(drawn)
@@ -107,7 +112,9 @@ class Display:
                 BarColumn(),
                 TextColumn("{task.description}"),
                 TimeElapsedColumn(),
+                TextColumn("·"),
                 TimeRemainingColumn(),
+                TextColumn("left"),
             )
             self.bar = Progress(*columns, console=console)
 
@@ -132,4 +139,4 @@ class Display:
             self.bar.update(self.task, completed=event.step, description=speed)
             return
         if text := line(event, self.total_steps):
-            self.console.print(Text(text))
+            self.console.print(Text(_visible(text)))

@@ -20,14 +20,16 @@ def prepared(report: "Report", as_json: bool) -> None:
         data(direction)
         data(f"  {'read':16}{funnel['read']:>10,}")
         if funnel["bad_rows"]:
-            data(f"  {'bad rows':16}{funnel['bad_rows']:>10,}")
+            data(f"  {'bad rows':16}{funnel['bad_rows']:>10,}  listed in {report.folder.parents[1] / 'rejected.tsv'}")
         for reason, entry in funnel["rejected"].items():
             data(f"  {reason:16}{entry['pairs']:>10,}  {entry['why']}")
-            for source, target in entry["examples"][:1]:
+            for source, target in entry["examples"][: 1 if reason != "empty" else 0]:
                 data(f"  {'':26}  such as: {source} → {target}")
         data(f"  {'kept':16}{funnel['kept']:>10,}")
     rows = [(name, f"{a:,}", f"{b:,}", f"{c:,}") for name, a, b, c in report.pairs]
     table(("direction", "train", "dev", "test"), rows)
+    rates = ", ".join(f"{code} {rate:.1%}" for code, rate in report.unknown_rate.items())
+    data(f"tokens that the model cannot write: {rates}")
     data(f"corpus: {report.folder}")
 
 

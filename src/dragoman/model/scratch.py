@@ -120,7 +120,7 @@ def build_model(folder: Path, sizes: Preset, seed: int) -> None:
         dropout=0.1,
         attention_dropout=0.1,
         activation_dropout=0.0,
-        init_std=sizes.width**-0.5,
+        init_std=0.05,
         max_position_embeddings=1024,
         scale_embedding=True,
         pad_token_id=vocabulary.PAD,

@@ -5,6 +5,7 @@ the handlers stand from before the first step to after the last save. A second s
 ends the process at once: what is recorded is safe anyway.
 """
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -44,6 +45,8 @@ class Stop:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.received = signal.Signals(number)
+        # Not through the display: it may be in the middle of a line, or hold its lock.
+        os.write(2, f"\n{self.received.name}: will save and stop; once more ends at once\n".encode())
 
     def __enter__(self) -> "Stop":
         self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}

@@ -1,0 +1,282 @@
+"""`status` against folders that sessions left in every state, made without torch and with a clock of our own."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from dragoman import journal
+from dragoman.checkpoint.lease import take_lease
+from dragoman.checkpoint.log import RunLog
+from dragoman.checkpoint.status import newest_run, status
+from dragoman.cli.app import run
+from dragoman.errors import InputError
+from dragoman.store.disk import digest
+from dragoman.store.local import FolderStore
+
+KEYS = {"schema", "run", "state", "step", "total_steps", "epoch", "loss", "chrf", "tokens_per_second", "eta_seconds"}
+KEYS |= {"safe", "degraded", "lease"}
+
+
+class Clock:
+    """Seconds, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Run:
+    """What a training session leaves in its folder, step by step."""
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        self.clock, self.store = clock, FolderStore(folder)
+        self.store.prepare()
+        self.log = RunLog(self.store, now=clock)
+        self.journal = journal.Journal(folder / "dragoman/journal.jsonl", clock=clock)
+
+    def prepare(self) -> None:
+        self.journal.append(
+            journal.Prepared(
+                corpus="c", reused=False, pairs={"eng_Latn-fra_Latn": 80}, funnel={}, unknown_rate={}, seconds=1.0
+            )
+        )
+
+    def start(self, step: int = 0) -> None:
+        self.prepare()
+        take_lease(self.log, "kaggle")
+        self.journal.append(
+            journal.SessionStarted(
+                run=self.log.run,
+                epoch=self.log.epoch,
+                owner=self.log.owner,
+                step=step,
+                total_steps=100,
+                steps_per_epoch=20.0,
+                device="cpu",
+                precision="fp32",
+                threads=2,
+                host="kaggle",
+                pid=1,
+                resumed_from="",
+            )
+        )
+
+    def steps(self, upto: int, seconds: float) -> None:
+        self.clock.now += seconds
+        self.journal.append(
+            journal.Step(
+                step=upto,
+                loss=2.5,
+                learning_rate=1e-4,
+                gradient_norm=1.0,
+                target_tokens=100,
+                tokens_per_second=50.0,
+                seconds=seconds,
+            )
+        )
+
+    def evaluate(self, step: int, chrf: float) -> None:
+        self.journal.append(journal.Evaluated(step=step, loss=2.0, chrf=chrf, directions={}, samples=[], seconds=1.0))
+
+    def save(self, step: int) -> None:
+        nonce = self.log.new_nonce()
+        path = self.store.staging(nonce) / "model.safetensors"
+        path.write_bytes(b"weights")
+        self.log.publish_checkpoint(
+            nonce=nonce,
+            step=step,
+            pairs_seen=step,
+            files={path.name: (path, digest(path))},
+            config="c",
+            corpus="c",
+        )
+        self.journal.append(journal.Saved(step=step, folder=f"checkpoint-{step}", num_bytes=7, seconds=0.1, reason="x"))
+
+    def fail_to_save(self, step: int, reason: str) -> None:
+        self.journal.append(journal.SaveFailed(step=step, reason=reason, last_safe_step=0))
+
+    def end(self, outcome: Literal["done", "stopped", "failed"], step: int) -> None:
+        self.log.finish(outcome, "why", step=step)
+        self.journal.append(journal.SessionEnded(outcome=outcome, reason="why", step=step, safe_step=step))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def made(folder: Path, clock: Clock) -> Run:
+    return Run(folder, clock)
+
+
+def look(made: Run) -> dict[str, Any]:
+    """The status, after its shape was checked; JSON can hold it."""
+    found = status(made.store.root, now=made.clock.now)
+    assert set(found) == KEYS
+    assert found["schema"] == 1
+    if found["safe"]:
+        assert set(found["safe"]) == {"step", "store", "age_seconds", "verified"}
+    if found["degraded"]:
+        assert set(found["degraded"]) == {"reason", "since_seconds"}
+    if found["lease"]:
+        assert set(found["lease"]) == {"owner", "host", "epoch", "age_seconds"}
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    return found
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no run here"):
+        status(tmp_path)
+
+
+def test_a_folder_that_was_only_prepared_says_so(made: Run) -> None:
+    made.prepare()
+    found = look(made)
+    assert (found["state"], found["step"], found["run"]) == ("prepared", 0, None)
+    nothing = ("total_steps", "epoch", "loss", "chrf", "eta_seconds", "safe", "degraded", "lease")
+    assert [found[key] for key in nothing] == [None] * len(nothing)
+
+
+def test_a_session_that_reads_its_data_is_preparing(made: Run) -> None:
+    with made.store.lock():
+        assert look(made)["state"] == "preparing"
+
+
+def test_a_run_that_was_just_started_is_running_and_nothing_is_safe(made: Run) -> None:
+    with made.store.lock():
+        made.start()
+        found = look(made)
+    assert (found["state"], found["step"], found["total_steps"], found["epoch"]) == ("running", 0, 100, 0.0)
+    assert found["run"] == made.log.run
+    assert (found["loss"], found["eta_seconds"], found["safe"]) == (None, None, None)
+    assert found["lease"] == {"owner": made.log.owner, "host": "kaggle", "epoch": 1, "age_seconds": 0.0}
+
+
+def test_a_running_run_tells_its_speed_and_the_age_of_what_is_safe(made: Run, clock: Clock) -> None:
+    with made.store.lock():
+        made.start()
+        made.steps(10, seconds=20.0)
+        made.save(10)
+        made.evaluate(10, chrf=31.5)
+        made.steps(30, seconds=40.0)
+        clock.now += 5
+        found = look(made)
+    assert (found["state"], found["step"], found["epoch"]) == ("running", 30, 1.5)
+    assert (found["loss"], found["chrf"], found["tokens_per_second"]) == (2.5, 31.5, 50.0)
+    assert found["eta_seconds"] == pytest.approx(70 * 2.0)
+    assert found["safe"] == {"step": 10, "store": str(made.store.root), "age_seconds": 45.0, "verified": False}
+
+
+def test_a_run_that_was_killed_is_interrupted_and_is_where_its_checkpoint_is(made: Run) -> None:
+    made.start()
+    made.steps(10, seconds=20.0)
+    made.save(10)
+    made.steps(30, seconds=40.0)
+    found = look(made)
+    assert (found["state"], found["step"], found["eta_seconds"]) == ("interrupted", 10, None)
+    assert found["safe"]["step"] == 10
+
+
+def test_a_run_that_was_killed_before_its_first_save_has_nothing(made: Run) -> None:
+    made.start()
+    found = look(made)
+    assert (found["state"], found["step"], found["safe"]) == ("interrupted", 0, None)
+
+
+@pytest.mark.parametrize("outcome", ["done", "stopped", "failed"])
+def test_a_session_that_ended_by_itself_says_how(made: Run, outcome: Literal["done", "stopped", "failed"]) -> None:
+    made.start()
+    made.steps(40, seconds=20.0)
+    made.save(40)
+    made.end(outcome, 40)
+    found = look(made)
+    assert (found["state"], found["step"], found["eta_seconds"]) == (outcome, 40, None)
+
+
+def test_a_run_that_continues_is_running_again(made: Run, clock: Clock) -> None:
+    made.start()
+    made.steps(40, seconds=20.0)
+    made.save(40)
+    made.end("stopped", 40)
+    clock.now += 100
+    again = Run(made.store.root, clock)
+    with again.store.lock():
+        assert look(again)["state"] == "preparing"
+        again.start(step=40)
+        found = look(again)
+        assert (found["state"], found["step"], found["lease"]["epoch"]) == ("running", 40, 2)
+        again.steps(50, seconds=30.0)
+        assert look(again)["eta_seconds"] == pytest.approx(50 * 3.0), "of this session, not of the pause"
+
+
+def test_a_run_whose_saves_fail_is_degraded_since_the_first_failure(made: Run, clock: Clock) -> None:
+    with made.store.lock():
+        made.start()
+        made.steps(10, seconds=10.0)
+        made.fail_to_save(10, "No space left on device")
+        clock.now += 60
+        made.fail_to_save(12, "Input/output error")
+        clock.now += 5
+        assert look(made)["degraded"] == {"reason": "Input/output error", "since_seconds": 65.0}
+        made.save(13)
+        assert look(made)["degraded"] is None
+
+
+def test_a_torn_last_line_does_not_hide_the_rest(made: Run) -> None:
+    made.start()
+    made.steps(10, seconds=10.0)
+    with made.journal.path.open("ab") as file:
+        file.write(b'{"kind": "step", "ti')
+    assert look(made)["loss"] == 2.5
+
+
+def test_a_lost_journal_leaves_what_the_log_knows(made: Run) -> None:
+    made.start()
+    made.save(10)
+    made.end("done", 10)
+    made.journal.path.unlink()
+    found = look(made)
+    assert (found["state"], found["step"], found["safe"]["step"]) == ("done", 10, 10)
+    assert found["loss"] is None
+
+
+def test_looking_writes_nothing(made: Run, folder: Path) -> None:
+    made.start()
+    made.save(10)
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.rglob("*")}
+    look(made)
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.rglob("*")} == before
+
+
+def test_the_newest_run_is_the_one_whose_journal_was_written_last(tmp_path: Path, clock: Clock) -> None:
+    with pytest.raises(InputError, match="there is no run below"):
+        newest_run(tmp_path / "runs")
+    for number, name in enumerate(("b", "c", "a")):
+        made = Run(tmp_path / "runs" / name, clock)
+        made.prepare()
+        os.utime(made.journal.path, (number, number))
+    assert newest_run(tmp_path / "runs").name == "a"
+
+
+def test_the_command_finds_the_newest_run_and_prints_one_object(
+    tmp_path: Path, clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = Run(Path("runs/x"), clock)
+    made.start()
+    made.save(10)
+    assert run(["status", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == KEYS
+    assert run(["status"]) == 0
+    assert capsys.readouterr().out.startswith("interrupted: step 10 of 100, 0.50 passes over the data\n")
