@@ -164,6 +164,9 @@ class SaveConfig(FrozenModel):
     resume: Annotated[Literal["auto", "must", "never"], MAY_CHANGE] = "auto"
     """Continue the run of the run folder: when there is one, necessarily, or refuse if there is one."""
 
+    single_writer: Annotated[bool, MAY_CHANGE] = False
+    """Your word that no other machine ever writes to the run folder; only for disks without hard links."""
+
 
 class EvaluationConfig(FrozenModel):
     """How progress is judged."""

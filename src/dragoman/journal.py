@@ -158,11 +158,14 @@ class Journal:
     def append(self, event: Event) -> None:
         """Write one line. A disk that refuses never stops training: `broken` says why."""
         line = json.dumps({"kind": event.kind(), "time": round(self.clock(), 3), **asdict(event)}, ensure_ascii=False)
+        was_broken = self.broken
         try:
             self._write(line.encode() + b"\n")
             self.broken = ""
         except OSError as error:
             self.broken = f"{self.path}: {error.strerror}"
+        if self.broken and not was_broken:
+            self.echo(Warned(message=f"the journal cannot be written, status will lag behind: {self.broken}"))
         self.echo(event)
 
     def _write(self, line: bytes) -> None:

@@ -176,7 +176,8 @@ def _find(tag: str) -> _Finding:
     language = _STANDS_FOR.get(iso3, iso3)
     codes = _GROUPS.get(language) or _BY_LANGUAGE.get(language)
     if codes is None:
-        return _Finding(_Kind.LACKS, f"NLLB-200 has no {parsed.language_name()} ({tag!r})")
+        known = parsed.language_name()
+        return _Finding(_Kind.LACKS, f"NLLB-200 has no {'language' if 'Unknown' in known else known} {tag!r}")
 
     several = f"{tag!r} may mean several languages of NLLB-200"
     territory = parsed.territory or ""

@@ -281,6 +281,22 @@ class StoreConformance(ABC):
         assert take_lease(two, "two").epoch == 3  # asked again, now knowing whom it takes it from
         assert [r.host for r in two.records if isinstance(r, LeaseRecord)] == ["here", "one", "two"]
 
+    def test_a_lease_that_another_takes_between_our_look_and_our_record_is_not_taken_back(
+        self, folder: Path, log: RunLog, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one, two = RunLog(self.open(folder)), RunLog(self.open(folder))
+        publish = two.store.publish
+
+        def slow(record: Any, paths: Any) -> None:
+            if not one.holds_lease:
+                take_lease(one, "one")
+            publish(record, paths)
+
+        monkeypatch.setattr(two.store, "publish", slow)
+        with pytest.raises(Superseded, match="one"):
+            take_lease(two, "two")
+        assert RunLog(self.open(folder)).records == one.records
+
     def test_a_lease_is_taken_behind_what_its_last_owner_still_published(
         self, folder: Path, log: RunLog, tmp_path: Path
     ) -> None:

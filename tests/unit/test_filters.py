@@ -265,19 +265,3 @@ def test_the_funnel_adds_up_and_keeps_the_first_examples():
         },
         "kept": 5991,
     }
-
-
-def test_the_funnel_prints_one_line_per_stage():
-    funnel = Funnel(read=10_000, bad_rows=3)
-    funnel.reject("identical", "Bug fix", "bug fix")
-    funnel.reject("of my own", "a", "b")
-
-    assert funnel.lines() == [
-        "read                10,000",
-        "bad rows                 3  rows that hold no pair",
-        "identical                1  both sides are the same text",
-        "                              such as: Bug fix → bug fix",
-        "of my own                1",
-        "                              such as: a → b",
-        "kept                 9,995",
-    ]

@@ -36,9 +36,8 @@ class BatchPlan:
     @property
     def total_steps(self) -> int:
         """Optimizer steps of the whole run; the last one may hold fewer pairs."""
-        if self.max_steps is not None:
-            return self.max_steps
-        return max(1, math.ceil(self.epochs * self.num_pairs / self.pairs_per_step))
+        # From the rounded number of pairs: a fraction of a pair must not make a step that holds none.
+        return math.ceil(self.total_pairs / self.pairs_per_step)
 
     @property
     def total_pairs(self) -> int:

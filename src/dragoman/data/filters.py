@@ -245,19 +245,6 @@ class Funnel:
     def _json_examples(self, reason: str) -> list[list[str]]:
         return [list(example) for example in self.examples.get(reason, [])]
 
-    def lines(self) -> list[str]:
-        """The funnel for printing, one line per stage, with one example per reason."""
-        width = max(map(len, (*REASONS, *self.rejected)))
-        lines = [f"{'read':{width}} {self.read:>10,}"]
-        if self.bad_rows:
-            lines.append(f"{'bad rows':{width}} {self.bad_rows:>10,}  rows that hold no pair")
-        for reason, num_pairs in self._in_order():
-            lines.append(f"{reason:{width}} {num_pairs:>10,}  {REASONS.get(reason, '')}".rstrip())
-            for source, target in self.examples.get(reason, [])[:1]:
-                lines.append(f"{'':{width}} {'':>10}    such as: {source} → {target}")
-        lines.append(f"{'kept':{width}} {self.kept:>10,}")
-        return lines
-
     def _in_order(self) -> list[tuple[str, int]]:
         names = [*REASONS, *sorted(self.rejected.keys() - REASONS.keys())]
         return [(name, self.rejected[name]) for name in names if self.rejected[name]]

@@ -3,6 +3,7 @@
 There are no callbacks: to change what happens in training, change this page.
 """
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 from dragoman.config import RunConfig
 from dragoman.errors import Diverged, DragomanError, ExitCode, InputError
 from dragoman.journal import Event, OutOfMemory, RolledBack, SessionEnded, StepSkipped
+from dragoman.store.disk import Disk
 from dragoman.training import dev, saving, session
 from dragoman.training.metrics import Metrics
 from dragoman.training.optimizer import learning_rate
@@ -40,12 +42,15 @@ class Ending:
         return ExitCode.DONE if self.outcome == "done" else ExitCode.RESUME_ME
 
 
-def run(config: RunConfig, echo: Callable[[Event], None] = lambda event: None) -> Ending:
+def run(
+    config: RunConfig, echo: Callable[[Event], None] = lambda event: None, disk: Disk | None = None
+) -> Ending:
     """Train until the last step, the deadline or a signal; continue by itself.
 
     Args:
         config: The whole configuration.
         echo: Receives every journal event, for display.
+        disk: Makes every durable change; the real one when left out.
 
     Raises:
         InputError: Something the user gave is wrong; nothing was changed.
@@ -53,10 +58,12 @@ def run(config: RunConfig, echo: Callable[[Event], None] = lambda event: None) -
         Superseded: Another machine took over.
     """
     folder = session.check(config)
-    with session.opened_folder(folder) as store, Stop(config.training.max_hours) as stop:
+    opening = session.opened_folder(folder, config.save.single_writer, disk)
+    with Stop(config.training.max_hours) as stop, opening as store:
         opened = session.open_session(config, store, stop, echo)
         if isinstance(opened, session.Finished):
             return Ending(folder, "done", "was done before", opened.step, opened.total_steps, opened.step)
+        stop.has_work = True
         try:
             reason = train(opened)
         except BaseException as error:
@@ -102,7 +109,8 @@ def _step_that_fits(run: Session, rate: float) -> StepResult:
         InputError: Not even one pair fits.
     """
     while True:
-        try:
+        # What follows must not stand in the handler: its traceback keeps the tensors alive.
+        with contextlib.suppress(torch.OutOfMemoryError):
             return train_step(
                 run.model,
                 run.optimizer,
@@ -114,18 +122,27 @@ def _step_that_fits(run: Session, rate: float) -> StepResult:
                 microbatch=run.state.microbatch,
                 rate=rate,
             )
-        except torch.OutOfMemoryError:
-            run.optimizer.zero_grad(set_to_none=True)
-            if run.state.microbatch == 1:
-                raise InputError(
-                    f"out of memory at step {run.state.step + 1} with one pair at a time",
-                    "a smaller model, a shorter --max-tokens, or a bigger GPU",
-                ) from None
-            if run.arithmetic.device.type == "cuda":
-                torch.cuda.empty_cache()
-            run.state.microbatch = (run.state.microbatch + 1) // 2
-            run.state.out_of_memory.append((run.state.step + 1, run.state.microbatch))
-            run.journal.append(OutOfMemory(step=run.state.step + 1, microbatch=run.state.microbatch))
+        _halve_microbatch(run)
+
+
+def _halve_microbatch(run: Session) -> None:
+    """After memory ran out; the step is repeated with the same pairs.
+
+    Raises:
+        InputError: Not even one pair fits.
+    """
+    state = run.state
+    run.optimizer.zero_grad(set_to_none=True)
+    if state.microbatch == 1:
+        raise InputError(
+            f"out of memory at step {state.step + 1} with one pair at a time",
+            "a smaller model, a shorter --max-tokens, or a bigger GPU",
+        )
+    if run.arithmetic.device.type == "cuda":
+        torch.cuda.empty_cache()
+    state.microbatch = (state.microbatch + 1) // 2
+    state.out_of_memory.append((state.step + 1, state.microbatch))
+    run.journal.append(OutOfMemory(step=state.step + 1, microbatch=state.microbatch))
 
 
 def _is_bad(run: Session, result: StepResult) -> bool:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from dragoman import journal
 from dragoman.training.step import StepResult
 
+LONGEST_SECONDS = 60.0
+"""A window ends after this long even when fewer than `log_steps` are done, so that slow runs look alive."""
+
 
 @dataclass
 class Metrics:
@@ -42,9 +45,9 @@ class Metrics:
 
     def window(self, step: int, rate: float, last: bool) -> journal.Step | None:
         """The figures of the window that ends after `step`; None when none ends here."""
-        if self.steps == 0 or not (last or step % self.log_steps == 0):
-            return None
         seconds = max(self.clock() - self.started, 1e-9)
+        if self.steps == 0 or not (last or step % self.log_steps == 0 or seconds >= LONGEST_SECONDS):
+            return None
         event = journal.Step(
             step=step,
             loss=self.nats / self.tokens,

@@ -34,7 +34,7 @@ def prepare(config: RunConfig) -> Report:
     folder = session.check(config)
     session.compare(session.stored_config(folder), config, folder)
     host.be_gentle()
-    with session.opened_folder(folder) as store:
+    with session.opened_folder(folder, config.save.single_writer) as store:
         begun = RunLog(store).newest is not None
         corpus = inputs.obtain(config, folder, Journal(folder / session.JOURNAL), store.disk, begun=begun).corpus
     return Report(

@@ -7,7 +7,7 @@ a minute later. What counts as safe is only what a record in the store says.
 import time
 from typing import TYPE_CHECKING, Literal
 
-from dragoman.checkpoint.restore import newest_good
+from dragoman.checkpoint.restore import newest_good, repair_root
 from dragoman.checkpoint.retention import surplus
 from dragoman.errors import ConfigMismatch, StoreUnavailable
 from dragoman.journal import Saved, SaveFailed, Warned
@@ -48,6 +48,7 @@ def save(run: "Session", reason: str) -> bool:
         run.log.drop(surplus(run.log.checkpoints, run.config.save.keep, run.log.best), "retention")
     except (OSError, StoreUnavailable) as error:
         run.failed_time = time.monotonic()
+        _forget_unsaved_best(run)
         why = error.message if isinstance(error, StoreUnavailable) else f"{error.strerror or error}"
         run.journal.append(SaveFailed(step=run.state.step, reason=why, last_safe_step=run.safe_step))
         return False
@@ -100,10 +101,18 @@ def load_newest(run: "Session") -> CheckpointRecord | None:
         )
     run.state = state.restore(run.folder / checkpoint.folder, run.model, run.optimizer)
     run.scaler.load_state_dict(run.state.scaler)
-    run.resumed_from, run.best = checkpoint.nonce, checkpoint.best
+    repair_root(run.log, report)
+    is_live = any(live.nonce == checkpoint.best for live in run.log.checkpoints)
+    run.resumed_from, run.best = checkpoint.nonce, checkpoint.best if is_live else ""
     run.safe_step, run.safe_time = run.state.step, time.monotonic()
-    run.log.publish_root()
     return checkpoint
+
+
+def _forget_unsaved_best(run: "Session") -> None:
+    """A best model that was never saved must not keep a later, worse one from being published."""
+    if run.state.best_step == run.state.step:
+        newest = run.log.newest
+        run.state.best_chrf, run.state.best_step = newest.metrics.get("chrf", -1.0) if newest else -1.0, 0
 
 
 def _load_base(run: "Session") -> None:

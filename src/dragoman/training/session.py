@@ -111,14 +111,19 @@ def check(config: RunConfig) -> Path:
 
 
 @contextlib.contextmanager
-def opened_folder(folder: Path) -> Generator[FolderStore]:
+def opened_folder(folder: Path, single_writer: bool, disk: Disk | None = None) -> Generator[FolderStore]:
     """The store of a run folder, made and locked; when the input turns out wrong, a new folder goes again.
+
+    Args:
+        folder: The run folder.
+        single_writer: `--single-writer`.
+        disk: Makes every durable change; the real one when left out.
 
     Raises:
         InputError: It cannot be written, or another process trains in it.
     """
     is_new = not folder.exists()
-    store = FolderStore(folder)
+    store = FolderStore(folder, disk, single_writer=single_writer)
     store.prepare()
     with store.lock():
         try:
@@ -221,8 +226,8 @@ def open_session(
         state=TrainState(microbatch=config.training.batch_size),
     )
     _write_root(run, store.disk)
-    restored = saving.load_newest(run)
     log.clean()
+    restored = saving.load_newest(run)
     _announce(run, restored)
     return run
 

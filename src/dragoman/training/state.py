@@ -34,6 +34,8 @@ MOMENTS = "training/optimizer.safetensors"
 STATE = "training/state.json"
 CONFIG = "training/config.yaml"
 KEPT_LOSSES = 50
+WRITE_BYTES = 1 << 20
+"""Tensors below this size are written together."""
 
 _DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.bfloat16: "BF16", torch.float16: "F16"}
 
@@ -150,6 +152,13 @@ def safetensors_chunks(tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)
     yield len(encoded).to_bytes(8, "little") + encoded
+    small = bytearray()
     for tensor in tensors.values():
         flat: Any = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+        if len(small) + flat.nbytes <= WRITE_BYTES:
+            small += memoryview(flat)
+            continue
+        yield bytes(small)
+        small.clear()
         yield memoryview(flat)
+    yield bytes(small)

@@ -6,6 +6,8 @@ the step and the place of the microbatch, so no generator state needs saving.
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -82,13 +84,14 @@ def train_step(
     tokens = loader.target_tokens(indices)
     optimizer.zero_grad(set_to_none=True)
     nats = torch.zeros((), dtype=torch.float64, device=arithmetic.device)
-    for start in range(0, len(indices), microbatch):
-        part: NDArray[np.int64] = indices[start : start + microbatch]
-        torch.manual_seed(seed_of(training.seed, step, start))
-        with arithmetic.autocast():
-            summed = nllb.nats(model, to_device(loader.padded(part), arithmetic.device), training.label_smoothing)
-        scaler.scale(summed.objective / tokens).backward()
-        nats += summed.plain
+    with _cpu_memory_errors():
+        for start in range(0, len(indices), microbatch):
+            part: NDArray[np.int64] = indices[start : start + microbatch]
+            torch.manual_seed(seed_of(training.seed, step, start))
+            with arithmetic.autocast():
+                summed = nllb.nats(model, to_device(loader.padded(part), arithmetic.device), training.label_smoothing)
+            scaler.scale(summed.objective / tokens).backward()
+            nats += summed.plain
     scaler.unscale_(optimizer)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
     finite = bool(torch.isfinite(norm) & torch.isfinite(nats))
@@ -100,6 +103,17 @@ def train_step(
     elif finite:
         optimizer.step()
     return StepResult(float(nats), tokens, float(norm), finite)
+
+
+@contextmanager
+def _cpu_memory_errors() -> Iterator[None]:
+    """Give the CPU's failed allocation the name that a GPU's has."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        raise torch.OutOfMemoryError(str(error)) from None
 
 
 def seed_of(seed: int, step: int, start: int) -> int:

@@ -1,8 +1,9 @@
 """Why a session should end before its last step: a signal or its deadline.
 
 Python as process 1 of a container ignores SIGTERM unless a handler is installed, so
-the handlers stand from before the first step to after the last save. A second signal
-ends the process at once: what is recorded is safe anyway.
+the handlers stand from the beginning to after the last save. Before the first step
+there is nothing to save, and the process ends at once; a second signal also ends it at
+once: what is recorded is safe anyway.
 """
 
 import os
@@ -11,6 +12,8 @@ import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
+
+from dragoman.errors import ExitCode
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -25,6 +28,8 @@ class Stop:
         self.received: signal.Signals | None = None
         self.save_seconds = 0.0
         """What the last save took: the time that the last checkpoint needs."""
+        self.has_work = False
+        """Whether there are steps that a checkpoint would save."""
         self._before: dict[signal.Signals, Any] = {}
 
     def reason(self, step_seconds: float = 0.0) -> str:
@@ -45,6 +50,9 @@ class Stop:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.received = signal.Signals(number)
+        if not self.has_work:
+            os.write(2, f"\n{self.received.name}: stopped before the first step of this session\n".encode())
+            raise SystemExit(ExitCode.RESUME_ME)
         # Not through the display: it may be in the middle of a line, or hold its lock.
         os.write(2, f"\n{self.received.name}: will save and stop; once more ends at once\n".encode())
 
