@@ -10,7 +10,7 @@ demo: $(VENV)/.demo
 	$(RUN) -m examples.demo
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest -q -n 2 --dist worksteal -m "not chaos and not compat and not gpu"
+	$(RUN) -m pytest -q -n 2 --dist worksteal -m "not gpu"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -20,7 +20,7 @@ check: $(VENV)/.dev
 	@$(RUN) bench/lengths.py
 
 chaos: $(VENV)/.dev
-	$(RUN) -m pytest -q -m chaos tests/system
+	$(RUN) bench/chaos.py
 
 compat: $(VENV)/.dev
 	$(RUN) bench/compat.py

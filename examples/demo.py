@@ -7,6 +7,7 @@ goes on. Beside it runs an undisturbed twin, so that "exactly" is measured and n
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -130,6 +131,8 @@ def main() -> None:
         say(f"  {direction:34}{scores[0]:11.1f}{scores[1]:9.1f}{scores[2]:9.1f}")
     say()
     show_translations()
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024  # kilobytes on Linux
+    say(f"the largest process took {peak / 1e6:,.0f} MB of memory")
     result: dict[str, Any] = {key: round(systems[name]["chrf"], 2) for key, name in names.items()}
     result |= {"killed_at_step": killed_at, "resumed_exact": exact, "seconds": round(time.monotonic() - started, 1)}
     print(json.dumps(result), flush=True)

@@ -177,7 +177,8 @@ def _find(tag: str) -> _Finding:
     codes = _GROUPS.get(language) or _BY_LANGUAGE.get(language)
     if codes is None:
         known = parsed.language_name()
-        return _Finding(_Kind.LACKS, f"NLLB-200 has no {'language' if 'Unknown' in known else known} {tag!r}")
+        called = f"language {tag!r}" if known.startswith("Unknown") else f"{known} ({tag!r})"
+        return _Finding(_Kind.LACKS, f"NLLB-200 has no {called}")
 
     several = f"{tag!r} may mean several languages of NLLB-200"
     territory = parsed.territory or ""

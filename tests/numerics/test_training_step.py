@@ -72,7 +72,9 @@ def test_dropout_depends_on_seed_and_step_alone(tmp_path: Path) -> None:
 
 def test_dropout_overrides_every_dropout_of_the_model(tmp_path: Path) -> None:
     model = tiny.make(tmp_path, dropout=0.25).model()
-    kinds = {round(module.dropout, 3) for module in model.modules() if isinstance(getattr(module, "dropout", None), float)}
+    kinds = {
+        round(module.dropout, 3) for module in model.modules() if isinstance(getattr(module, "dropout", None), float)
+    }
     assert kinds == {0.25}
     assert {module.activation_dropout for module in model.modules() if hasattr(module, "activation_dropout")} == {0.25}
 

@@ -41,7 +41,9 @@ def run(lab: Lab, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def disturb(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[Step_, dict[str, Any]], StepResult]], None]]:
+def disturb(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[[Callable[[Step_, dict[str, Any]], StepResult]], None]]:
     """Put a function around every training step."""
     real = loop.train_step
 
@@ -146,9 +148,7 @@ def test_the_published_model_is_the_best_by_chrf(lab: Lab, run: str, monkeypatch
 # --- faults that training survives -----------------------------------------------
 
 
-def test_memory_running_out_halves_the_microbatch_and_repeats_the_same_step(
-    lab: Lab, run: str, disturb: Any
-) -> None:
+def test_memory_running_out_halves_the_microbatch_and_repeats_the_same_step(lab: Lab, run: str, disturb: Any) -> None:
     seen: list[tuple[int, int]] = []
 
     def around(step: Step_, options: dict[str, Any]) -> StepResult:
@@ -277,9 +277,7 @@ def test_when_the_last_save_fails_the_exit_code_says_resume_me(lab: Lab, run: st
     assert final(lab.folder / run) == final(lab.folder / "plain")
 
 
-def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_continues(
-    lab: Lab, run: str, disturb: Any
-) -> None:
+def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_continues(lab: Lab, run: str, disturb: Any) -> None:
     disturb(lambda step, o: (signal.raise_signal(signal.SIGTERM) if o["step"] == 5 else None, step())[1])
     lab.train(run)
     folder = lab.folder / run

@@ -28,6 +28,8 @@ from dragoman.store.disk import Disk
 
 FORMAT = 1
 MANIFEST = "corpus.json"
+PART = ".part"
+"""Behind the name of a folder that is not whole yet; nobody opens one."""
 
 
 class Text(NamedTuple):
@@ -107,7 +109,7 @@ class Corpus:
         for name, (dtype, length) in shapes.items():
             path = self.folder / f"{split}.{name}"
             if not path.exists() or path.stat().st_size != np.dtype(dtype).itemsize * length:
-                raise Damaged(f"{path} is damaged", f"delete {self.folder}; it is rebuilt from --data")
+                raise _damaged(path)
             loaded[name] = np.memmap(path, dtype=dtype, mode="r") if length else np.empty(0, dtype)
         return Arrays(**loaded)
 
@@ -125,12 +127,24 @@ def read_texts(path: Path) -> Iterator[Text]:
 
 
 def open_corpus(folder: Path) -> Corpus | None:
-    """The corpus in `folder`, or None when there is no whole one of this format."""
-    manifest = folder / MANIFEST
-    if not manifest.exists():
+    """The corpus in `folder`, or None when there is no whole one of this format.
+
+    Raises:
+        Damaged: The folder is there, but its manifest cannot be read.
+    """
+    if folder.suffix == PART or not folder.is_dir():
         return None
-    content = json.loads(manifest.read_text("utf-8"))
-    return Corpus(folder, content) if content["format"] == FORMAT else None
+    manifest = folder / MANIFEST
+    try:
+        content = json.loads(manifest.read_text("utf-8"))
+        is_ours = content["format"] == FORMAT
+    except (OSError, ValueError, LookupError, TypeError):
+        raise _damaged(manifest) from None
+    return Corpus(folder, content) if is_ours else None
+
+
+def _damaged(path: Path) -> Damaged:
+    return Damaged(f"{path} is damaged", f"delete {path.parent}; it is rebuilt from --data")
 
 
 def write(
@@ -151,10 +165,10 @@ def write(
         facts: More entries for the manifest, e.g. the funnel.
         disk: Takes every change.
     """
-    part = folder.with_name(folder.name + ".part")
-    for leftover in sorted(part.glob("*")) if part.exists() else []:
+    part = folder.with_name(folder.name + PART)
+    for leftover in sorted(part.glob("*")):
         disk.unlink(leftover)
-    disk.make_folder(part)
+    disk.make_folders(part)
     manifest: dict[str, Any] = {"format": FORMAT, "tokenizer": encoder.digest(), "splits": {}, **facts}
     manifest |= {"pad": encoder.pad, "eos": encoder.eos}
     manifest["directions"] = [

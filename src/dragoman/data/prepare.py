@@ -26,7 +26,9 @@ from dragoman.data.filters import (
     sample_priority,
     split_of,
 )
-from dragoman.data.sources import BadRow, Pair
+from dragoman.data.sources import BadRow, Pair, Source
+from dragoman.data.sources.jsonl import JsonlSource
+from dragoman.data.sources.tsv import TsvSource
 from dragoman.errors import DataError
 from dragoman.languages import Direction
 from dragoman.store.disk import Disk
@@ -54,10 +56,17 @@ def inputs_digest(data: DataConfig, directions: Sequence[Direction], seed: int) 
     digest.update(json.dumps([settings, [str(way) for way in directions], seed], sort_keys=True).encode())
     for direction in directions:
         for source in sources.open_sources(data.data, direction, on_bad_rows=data.on_bad_rows):
+            digest.update(f"{direction} {_reading(source)} {len(source.files)}\n".encode())
             for file in source.files:
                 with file.open("rb") as content:
                     digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()
+
+
+def _reading(source: Source) -> str:
+    """What decides, besides the bytes of its files, which pairs a source gives."""
+    is_swapped = isinstance(source, TsvSource | JsonlSource) and source.swapped
+    return f"{type(source).__name__}{' swapped' if is_swapped else ''}"
 
 
 def select(data: DataConfig, directions: Sequence[Direction], seed: int) -> Selection:
@@ -149,7 +158,7 @@ def find(folder: Path, inputs: str, encoder: encode.Encoder) -> Corpus | None:
 
 def name_of(inputs: str, encoder: encode.Encoder) -> str:
     """A corpus's folder name: it depends on inputs, settings and tokenizer alone."""
-    return hashlib.sha256((inputs + encoder.digest()).encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{corpus.FORMAT} {inputs} {encoder.digest()}".encode()).hexdigest()[:16]
 
 
 def build(

@@ -5,14 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dragoman.checkpoint.log import RunLog
 from dragoman.data import corpus, sources
 from dragoman.data.corpus import Text
-from dragoman.data.filters import clean
+from dragoman.data.filters import Sample, clean
+from dragoman.data.sources import Pair
 from dragoman.deploy import translate
 from dragoman.errors import CheckSaidNo, InputError
 from dragoman.evaluation import report
 from dragoman.evaluation.report import Judged
 from dragoman.languages import Direction, parse_pair
+from dragoman.store.local import FolderStore
 from dragoman.training import inputs
 
 
@@ -96,18 +99,23 @@ def _read(data: Sequence[str], direction: Direction) -> list[Text]:
 
 
 def _test_split(model: str) -> list[Text]:
-    folder = Path(model).expanduser() / inputs.CORPUS
-    found = [opened for path in sorted(folder.glob("*")) if (opened := corpus.open_corpus(path))]
+    folder = Path(model).expanduser()
+    found = [opened for path in sorted((folder / inputs.CORPUS).glob("*")) if (opened := corpus.open_corpus(path))]
     if not found:
         raise InputError(f"{model} is no run folder: what should it be scored on?", "--pair en-fr --data test.tsv")
-    return found[-1].texts("test")
+    # `dragoman prepare` may have left others; only with this one is the test split unseen.
+    newest = RunLog(FolderStore(folder)).newest
+    trained_on = [one for one in found if newest and one.digest == newest.corpus]
+    return (trained_on or found)[-1].texts("test")
 
 
 def _limited(pairs: list[Text], max_samples: int | None) -> list[Text]:
-    counts: dict[Direction, int] = {}
+    """A uniform sample of each direction, always the same, in the order of `pairs`."""
     kept: list[Text] = []
-    for pair in pairs:
-        counts[pair.direction] = counts.get(pair.direction, 0) + 1
-        if max_samples is None or counts[pair.direction] <= max_samples:
-            kept.append(pair)
+    for direction in report.directions_of(pairs):
+        sample = Sample(max_samples, 0, direction)
+        for row, pair in enumerate(pairs):
+            if pair.direction == direction:
+                sample.add(Pair(pair.source, pair.target, row))
+        kept.extend(pairs[drawn.where] for drawn in sample.pairs())
     return kept

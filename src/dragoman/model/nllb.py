@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 EMBEDDING = "model.shared.weight"
 """The one name under which the three tied embeddings are stored."""
 
+HUB_SECONDS = 10.0
+"""How long the Hub may take to say what a model's repository holds."""
+
 
 def check_name(name: str) -> Path | None:
     """Whether `name` can be a model; returns its folder, None when it has the form of a Hub id.
@@ -73,22 +76,39 @@ def find(name: str, revision: str | None = None) -> Path:
     if folder.is_dir():
         return folder
     check_name(name)
-    import huggingface_hub
-
-    patterns = ["*.json", "*.safetensors"]
     try:
-        try:
-            names = huggingface_hub.list_repo_files(name, revision=revision)
-        except Exception:
-            names = ["model.safetensors"]  # offline: the cache decides
-        if not any(file.endswith(".safetensors") for file in names):
-            patterns.append("pytorch_model*.bin")
-        return Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=patterns))
+        return _from_hub(name, revision)
     except Exception as error:  # huggingface_hub lets the errors of its HTTP library through, whichever that is
         at = f" at revision {revision}" if revision else ""
         reason = str(error).strip().splitlines()[0]
         message = f"--model: there is no folder {name}, and the Hub does not give it{at}: {reason}"
         raise ModelError(message, "check the name, the network and HF_TOKEN") from None
+
+
+def _from_hub(name: str, revision: str | None) -> Path:
+    """Download the model at the root of a repository; without the Hub, what was downloaded before."""
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        # Asked once, with a deadline: the download itself repeats its questions for half a minute.
+        found = huggingface_hub.model_info(name, revision=revision, timeout=HUB_SECONDS)
+    except (RepositoryNotFoundError, RevisionNotFoundError):
+        raise
+    except Exception as error:
+        try:
+            return Path(huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True))
+        except LocalEntryNotFoundError:
+            raise error from None
+    names = [file.rfilename for file in found.siblings or []]
+    patterns = ["*.json", "*.safetensors"]
+    if not any(file.endswith(".safetensors") and "/" not in file for file in names):
+        patterns.append("pytorch_model*.bin")
+    # In a run's repository whole checkpoints lie in folders below.
+    found_at = huggingface_hub.snapshot_download(
+        name, revision=revision, allow_patterns=patterns, ignore_patterns="*/*"
+    )
+    return Path(found_at)
 
 
 def be_quiet() -> None:

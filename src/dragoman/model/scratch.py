@@ -5,6 +5,7 @@ The vocabulary has NLLB's layout (four specials, pieces, the 202 language codes,
 of dragoman treats them as the real thing.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from dragoman.model import vocabulary
 from dragoman.model.nllb import be_quiet
 
 PREFIX = "scratch:"
+ALPHABET = 1000
+"""Most characters that a vocabulary can write; all others are `<unk>`."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,17 @@ def build_tokenizer(folder: Path, texts: Iterable[str], pieces: int) -> None:
         return tokenizer
 
     learner = dress(Tokenizer(BPE(unk_token="<unk>", fuse_unk=True)))
+    corpus = list(texts)
+    alphabet = _alphabet(corpus)
     trainer = trainers.BpeTrainer(
-        vocab_size=pieces + len(specials), special_tokens=specials, show_progress=False, limit_alphabet=1000
+        vocab_size=pieces + len(specials),
+        special_tokens=specials,
+        show_progress=False,
+        # Left to itself the trainer picks among equally rare characters by chance.
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
     )
-    learner.train_from_iterator(texts, trainer)
+    learner.train_from_iterator(corpus, trainer)
     learned = sorted(learner.get_vocab(), key=learner.get_vocab().__getitem__)
     ordered = [*learned, *CODES, "<mask>"]
     model: dict[str, Any] = {"vocab": {token: index for index, token in enumerate(ordered)}, "merges": _merges(learner)}
@@ -91,6 +101,14 @@ def build_tokenizer(folder: Path, texts: Iterable[str], pieces: int) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
     for name, content in vocabulary.files(folder).items():
         (folder / name).write_bytes(content)
+
+
+def _alphabet(texts: Iterable[str]) -> list[str]:
+    """The most frequent characters of `texts`; among equals those of lower code point."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text.replace(" ", "▁"))
+    return sorted(counts, key=lambda character: (-counts[character], character))[:ALPHABET]
 
 
 def _merges(tokenizer: Any) -> list[tuple[str, str]]:

@@ -42,9 +42,7 @@ class Ending:
         return ExitCode.DONE if self.outcome == "done" else ExitCode.RESUME_ME
 
 
-def run(
-    config: RunConfig, echo: Callable[[Event], None] = lambda event: None, disk: Disk | None = None
-) -> Ending:
+def run(config: RunConfig, echo: Callable[[Event], None] = lambda event: None, disk: Disk | None = None) -> Ending:
     """Train until the last step, the deadline or a signal; continue by itself.
 
     Args:

@@ -1,0 +1,49 @@
+"""What only a GPU can show. Not part of `make test`; run with `pytest -m gpu tests/gpu`."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from dragoman.training import loop
+from tests.support.sessions import Lab, final, trained
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_deterministic_resume_is_bit_identical(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    if precision == "bf16" and torch.cuda.get_device_capability() < (8, 0):
+        pytest.skip("this GPU only emulates bf16")
+    lab = Lab(tmp_path, {"device": "cuda", "precision": precision, "deterministic": True})
+    lab.train("plain")
+    real: Callable[..., object] = loop.train_step
+
+    def interrupted(*values: object, **options: object) -> object:
+        if options["step"] == 4:
+            signal.raise_signal(signal.SIGTERM)
+        return real(*values, **options)
+
+    monkeypatch.setattr(loop, "train_step", interrupted)
+    assert lab.train("stopped").exit_code == 75
+    monkeypatch.setattr(loop, "train_step", real)
+    assert lab.train("stopped").exit_code == 0
+    assert trained(tmp_path / "stopped") == trained(tmp_path / "plain")
+    assert final(tmp_path / "stopped") == final(tmp_path / "plain")
+
+
+def test_memory_running_out_on_a_real_gpu_halves_the_microbatch(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, {"device": "cuda", "batch_size": 16, "gradient_accumulation": 1})
+    lab.train("plain", max_steps=1)
+    used = torch.cuda.max_memory_reserved() / torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(used * 0.7)
+    try:
+        torch.cuda.empty_cache()
+        lab.train("small")
+        assert "out_of_memory" in lab.kinds()
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)

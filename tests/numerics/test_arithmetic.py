@@ -1,0 +1,76 @@
+"""Precisions, and the scaler that fp16 needs; what a CPU can show of them."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from dragoman.errors import InputError
+from dragoman.training.optimizer import Arithmetic, build, choose_arithmetic
+from dragoman.training.step import StepResult, train_step
+from tests.support.tiny import CPU, Tiny, make
+
+
+def one_step(run: Tiny, model: torch.nn.Module, scaler: torch.amp.GradScaler, arithmetic: Arithmetic) -> StepResult:
+    optimizer = build(model.named_parameters(), run.config.training)
+    return train_step(
+        model, optimizer, scaler, run.loader, run.config.training, arithmetic, step=0, microbatch=8, rate=1e-3
+    )  # type: ignore[arg-type]
+
+
+def test_a_scaled_step_is_the_unscaled_one(tmp_path: Path) -> None:
+    run = make(tmp_path, dropout=0.0)
+    plain, scaled = run.model(), run.model()
+    expected = one_step(run, plain, CPU.scaler(), CPU)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    found = one_step(run, scaled, scaler, CPU)
+    assert found.gradient_norm == pytest.approx(expected.gradient_norm, rel=1e-6)
+    for (name, one), (_, other) in zip(plain.named_parameters(), scaled.named_parameters(), strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_a_scale_that_overflows_skips_the_step_and_falls(tmp_path: Path) -> None:
+    run = make(tmp_path, dropout=0.0)
+    model = run.model()
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    scaler = torch.amp.GradScaler("cpu", init_scale=3e38)
+    result = one_step(run, model, scaler, CPU)
+    assert not result.updated
+    assert math.isfinite(result.nats), "the loss itself is fine, so the step does not count as bad"
+    assert scaler.get_scale() == pytest.approx(1.5e38)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
+
+
+def test_bf16_on_a_cpu_costs_nearly_the_same_nats(tmp_path: Path) -> None:
+    run = make(tmp_path, dropout=0.0)
+    exact = one_step(run, run.model(), CPU.scaler(), CPU)
+    half = one_step(run, run.model(), CPU.scaler(), Arithmetic(torch.device("cpu"), "bf16"))
+    assert half.nats == pytest.approx(exact.nats, rel=5e-3)
+    assert half.nats != exact.nats, "bf16 was not used"
+
+
+def test_auto_takes_what_the_gpu_really_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    # A T4 emulates bf16 and torch says that it supports it: the capability decides.
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *a, **k: True)
+    for capability, expected in (
+        ((7, 5), "fp16"),
+        ((7, 0), "fp16"),
+        ((8, 0), "bf16"),
+        ((9, 0), "bf16"),
+        ((6, 1), "fp32"),
+    ):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda c=capability: c)
+        assert choose_arithmetic("auto", "auto").precision == expected
+        if capability < (8, 0):
+            with pytest.raises(InputError, match="Tesla T4 only emulates it"):
+                choose_arithmetic("cuda", "bf16")
+
+
+def test_a_cpu_trains_in_float32_unless_asked() -> None:
+    assert choose_arithmetic("cpu", "auto").precision == "fp32"
+    with pytest.raises(InputError, match="fp16: needs a GPU"):
+        choose_arithmetic("cpu", "fp16")
