@@ -34,11 +34,12 @@ def test_a_scale_that_overflows_skips_the_step_and_falls(tmp_path: Path) -> None
     run = make(tmp_path, dropout=0.0)
     model = run.model()
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    scaler = torch.amp.GradScaler("cpu", init_scale=3e38)
+    model.model.encoder.layer_norm.bias.register_hook(lambda gradient: gradient * math.inf)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
     result = one_step(run, model, scaler, CPU)
     assert not result.updated
     assert math.isfinite(result.nats), "the loss itself is fine, so the step does not count as bad"
-    assert scaler.get_scale() == pytest.approx(1.5e38)
+    assert scaler.get_scale() == 2.0**15
     assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
 
 

@@ -1,5 +1,6 @@
 """The learning rate is a pure function of the step."""
 
+import itertools
 import math
 
 import pytest
@@ -28,7 +29,7 @@ def test_each_schedule_falls_as_its_name_says() -> None:
     assert rates("inverse-sqrt")[39] == pytest.approx(0.1 * math.sqrt(10 / 40))
     for schedule in ("linear", "cosine", "inverse-sqrt"):
         falling = rates(schedule)[9:]
-        assert all(later <= earlier for earlier, later in zip(falling, falling[1:], strict=False))
+        assert all(later <= earlier for earlier, later in itertools.pairwise(falling))
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "inverse-sqrt", "constant"])

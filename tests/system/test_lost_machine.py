@@ -92,8 +92,10 @@ def test_a_save_is_whole_or_absent_wherever_the_machine_is_lost(
             saving.save(on(disk, opened, folder), "test")
         left = disk.survivors(loss, tmp_path / "left")
         log = RunLog(FolderStore(left))
-        newest = newest_good(log, lambda checkpoint, why: pytest.fail(f"{k}: {checkpoint.folder} {why}"))
+        passed_over: list[str] = []
+        newest = newest_good(log, lambda checkpoint, why, to=passed_over: to.append(f"{checkpoint.folder} {why}"))
         assert newest is not None
+        assert not passed_over, f"lost before change {k}"
         if newest.step == 2:
             assert fingerprint(newest) == fingerprint(saved)
         assert newest.step in (1, 2)

@@ -4,7 +4,7 @@ import errno
 import json
 import math
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from dragoman.training.step import StepResult
 from tests.support.sessions import Lab, final, trained
 
 Step_ = Callable[..., StepResult]
+Around = Callable[[Step_, dict[str, Any]], StepResult]
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +42,14 @@ def run(lab: Lab, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def disturb(
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Callable[[Callable[[Step_, dict[str, Any]], StepResult]], None]]:
+def disturb(monkeypatch: pytest.MonkeyPatch) -> Callable[[Around], None]:
     """Put a function around every training step."""
     real = loop.train_step
 
-    def install(around: Callable[[Step_, dict[str, Any]], StepResult]) -> None:
+    def install(around: Around) -> None:
         monkeypatch.setattr(loop, "train_step", lambda *a, **k: around(lambda **o: real(*a, **{**k, **o}), k))
 
-    yield install
+    return install
 
 
 def bad(result: StepResult) -> StepResult:

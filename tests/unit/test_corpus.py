@@ -274,8 +274,10 @@ def prepared_with(config: Any, **changes: object) -> Any:
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_machine_lost_while_writing_leaves_no_folder_that_opens(tmp_path: Path, loss: Loss) -> None:
-    settings = data(tmp_path)
+    file = make_pairs(tmp_path / "pairs.tsv", 16, seed=1)
+    settings = data(tmp_path, f"en-fr={file}", language_pairs=["en-fr"], dev_percent=20, test_percent=20)
     whole, _ = make(tmp_path / "whole", settings)
+    assert all(whole.counts(split)["eng_Latn-fra_Latn"] for split in ("train", "dev", "test"))
 
     def work(base: Path, disk: Disk) -> Corpus:
         return make(base / "corpus", settings, disk=disk)[0]
@@ -404,7 +406,7 @@ def test_too_many_tokens_count_code_and_end(tmp_path: Path) -> None:
 REFUSED = {
     "empty file": ("", {}, "0 read"),
     "all filtered": ("a\ta\nb\tb\n", {}, "2 identical"),
-    "all held out": ("Hello\tBonjour\n", {"test_percent": 40, "dev_percent": 40}, "1 held out"),
+    "all held out": ("Good morning\tBonjour\n", {"test_percent": 40, "dev_percent": 40}, "1 held out"),
     "all too long": ("a b c d e f g\tz\n", {"max_tokens": 8, "test_percent": 0, "dev_percent": 0}, "no pair of"),
 }
 
