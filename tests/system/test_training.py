@@ -123,25 +123,55 @@ def test_at_most_keep_checkpoints_and_the_best_stay(lab: Lab, run: str) -> None:
     assert "checkpoint-8" in folders
 
 
-def test_the_published_model_is_the_best_by_chrf(lab: Lab, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def judged(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[int, float]], None]:
+    """Let the dev sample score what a test wants, by step."""
+    from dragoman.evaluation import report
     from dragoman.training import dev
 
-    scores = {4: 30.0, 8: 20.0}
+    def install(scores: dict[int, float]) -> None:
+        def judge(name: str, model: Any, vocabulary: Any, pairs: Any, beams: int) -> Any:
+            step = next(e.step for e in reversed(lab.events) if isinstance(e, Step))
+            monkeypatch.setattr(report.Judged, "mean_chrf", scores[step])
+            return report.judge(name, [pair.source for pair in pairs], pairs)
 
-    def judge(name: str, model: Any, vocabulary: Any, pairs: Any, beams: int) -> Any:
-        from dragoman.evaluation.report import judge as real
+        monkeypatch.setattr(dev, "judge_model", judge)
 
-        judged = real(name, [pair.source for pair in pairs], pairs)
-        step = next(e.step for e in reversed(lab.events) if isinstance(e, Step))
-        monkeypatch.setattr(type(judged), "mean_chrf", scores[step])
-        return judged
+    return install
 
-    monkeypatch.setattr(dev, "judge_model", judge)
+
+def best_of(run: Path) -> tuple[int, str]:
+    best = RunLog(FolderStore(run)).best
+    assert best is not None
+    assert final(run) == best.files["model.safetensors"].sha256
+    return best.step, best.folder
+
+
+def test_the_published_model_is_the_best_by_chrf(lab: Lab, run: str, judged: Any) -> None:
+    judged({4: 30.0, 8: 20.0})
     lab.train(run)
-    log = RunLog(FolderStore(lab.folder / run))
-    assert log.best is not None
-    assert log.best.step == 4
-    assert final(lab.folder / run) == log.best.files["model.safetensors"].sha256
+    assert best_of(lab.folder / run) == (4, "checkpoint-4")
+
+
+def test_a_best_model_that_could_not_be_saved_does_not_hide_the_next_best(lab: Lab, run: str, judged: Any) -> None:
+    judged({2: 10.0, 4: 30.0, 6: 20.0, 8: 15.0})
+    lab.train(run, eval_steps=2, disk=FullDuring({2}))
+    assert best_of(lab.folder / run) == (6, "checkpoint-6")
+
+
+def test_a_damaged_best_model_gives_way_to_the_newest(lab: Lab, run: str, judged: Any, disturb: Any) -> None:
+    judged({4: 30.0, 8: 20.0})
+    disturb(lambda step, o: (signal.raise_signal(signal.SIGTERM) if o["step"] == 6 else None, step())[1])
+    lab.train(run)
+    folder = lab.folder / run
+    weights = folder / "checkpoint-4/model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    disturb(lambda step, o: step())
+    lab.train(run)
+    assert any("checkpoint-4 is not used: damaged" in getattr(e, "message", "") for e in lab.events)
+    assert best_of(folder)[0] == 8
 
 
 # --- faults that training survives -----------------------------------------------

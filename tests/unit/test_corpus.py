@@ -1,5 +1,6 @@
 """From `--data` to memory-mapped arrays: named by what went in, whole or absent, split without leaks."""
 
+import contextlib
 import json
 import random
 import shutil
@@ -292,19 +293,24 @@ def test_a_machine_lost_while_writing_leaves_no_folder_that_opens(tmp_path: Path
     work(base, counting)
     counting.check_model()
     assert len(counting.changes) > 30
-    for k in range(1, len(counting.changes) + 1):
+    num_changes = len(counting.changes)
+    for k in [*range(1, num_changes + 1), None]:  # None: right after it was done
         base = fresh("machine")
         disk = LosingDisk(base, k)
-        with pytest.raises(MachineLost):
+        with contextlib.suppress(MachineLost):
             work(base, disk)
-        left = disk.survivors(loss, fresh("left"), seed=k)
-        for folder in (left / "corpus").iterdir():
-            opened = corpus.open_corpus(folder)
-            assert opened is None or contents(folder) == contents(whole.folder), disk.changes[-1]
-        again = work(left, Disk())
-        assert again.digest == whole.digest
-        assert contents(again.folder) == contents(whole.folder)
-        assert [path.name for path in (left / "corpus").iterdir()] == [whole.folder.name]
+            assert k is None
+        # By chance only some names are lost: look at the end, where names matter, more often.
+        for seed in range(8 if loss == "power_cut_reordered" and (k or num_changes) > num_changes - 3 else 1):
+            left = disk.survivors(loss, fresh("left"), seed)
+            opened = [made for folder in (left / "corpus").iterdir() if (made := corpus.open_corpus(folder))]
+            assert len(opened) <= 1
+            assert opened or k is not None, "it was done and is gone"
+            for made in opened:
+                assert contents(made.folder) == contents(whole.folder), disk.changes[-1]
+            again = work(left, Disk())
+            assert contents(again.folder) == contents(whole.folder)
+            assert [path.name for path in (left / "corpus").iterdir()] == [whole.folder.name]
 
 
 # --- which pairs ---------------------------------------------------------------------

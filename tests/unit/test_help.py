@@ -184,7 +184,7 @@ def test_version_is_one_line_of_data(capsys: pytest.CaptureFixture[str]) -> None
     ("words", "fragments"),
     [
         (["trian"], ['"trian"', 'did you mean "train"?']),
-        (["translate", "x"], ["--model"]),
+        (["translate", "x"], ["--pair"]),
         (["translate", "--model", "m", "x"], ["--pair"]),
         (["evaluate"], ["MODEL"]),
         (["resume"], ["RUN"]),

@@ -68,6 +68,9 @@ app = App(
 )
 app["--help"].group = app["--version"].group = OTHER
 
+RUNS = Path("runs")
+"""Where runs are when `--output` is left out."""
+
 Options = Annotated[RunConfig, Parameter(name="*")]
 ConfigFile = Annotated[
     Path | None,
@@ -116,7 +119,8 @@ def resume(
 ) -> ExitCode:
     """Continue the run in folder RUN with the settings that it was started with.
 
-    Of the options below these may be new: --max-hours --save-steps --save-minutes --keep --log-steps.
+    Of the options below these may be new: --max-hours --save-steps --save-minutes --keep --log-steps
+    --single-writer.
     The others make another run, and are refused when they differ.
 
     Examples:
@@ -169,7 +173,7 @@ def status(
     """
     from dragoman.checkpoint import status as reading
 
-    reports.status(reading.status(run or reading.newest_run(Path("runs"))), as_json=json)
+    reports.status(reading.status(run or reading.newest_run(RUNS)), as_json=json)
 
 
 @_verb(app, LOOK)
@@ -284,8 +288,10 @@ def check(*, options: Options = RunConfig(), config: ConfigFile = None) -> None:
 @_verb(app, USE)
 def translate(
     *text: Annotated[str, Parameter(help="Sentences; left out: lines of --input or of standard input.")],
-    model: Annotated[str, Parameter(help="A run folder, a model folder, or a Hub id.")],
     pair: OnePair,
+    model: Annotated[
+        str | None, Parameter(help="A run folder, a model folder, or a Hub id; left out: the newest run below runs/.")
+    ] = None,
     input: Annotated[Path | None, Parameter(help="Translate the lines of this file.")] = None,
     num_beams: Beams = 4,
     device: Device = "auto",
@@ -294,7 +300,7 @@ def translate(
 
     Examples:
 
-        dragoman translate --model runs/demo -p en-fr "Save your changes."
+        dragoman translate -p en-fr "Save your changes."
 
         dragoman translate --model runs/demo -p en-de < english.txt > german.txt
     """
@@ -303,6 +309,9 @@ def translate(
     with settings.without_run_options():
         direction = parse_pair(pair)
     lines = settings.lines(text, input)
+    from dragoman.checkpoint.status import newest_run
+
+    model = model or str(newest_run(RUNS))
     from dragoman.deploy import translate as translating
 
     for line in translating.load(model, device).translate(lines, direction, num_beams):

@@ -61,7 +61,8 @@ def line(event: journal.Event, total_steps: int = 0) -> str:
     match event:
         case journal.Prepared():
             pairs = ", ".join(f"{name} {count:,}" for name, count in event.pairs.items())
-            return f"corpus {event.corpus[:12]}{' (reused)' if event.reused else ''}: {pairs} pairs"
+            made = f"corpus {event.corpus[:12]}{' (reused)' if event.reused else ''}: {pairs} pairs to train on"
+            return made if event.reused else "\n".join([*map(_funnel, event.funnel, event.funnel.values()), made])
         case journal.SessionStarted():
             where = f"{event.device}, {event.precision}, {event.threads} threads"
             start = f"continues at step {event.step:,} of" if event.step else "starts:"
@@ -95,6 +96,14 @@ def line(event: journal.Event, total_steps: int = 0) -> str:
             return f"{event.outcome} at step {event.step:,}: {event.reason}; safe is step {event.safe_step:,}"
         case _:
             return ""
+
+
+def _funnel(direction: str, funnel: dict[str, Any]) -> str:
+    """What became of the rows of one direction, in one line."""
+    dropped = [f"{reason} {entry['pairs']:,}" for reason, entry in funnel["rejected"].items()]
+    bad = [f"bad rows {funnel['bad_rows']:,}"] if funnel["bad_rows"] else []
+    left_out = ", ".join([*bad, *dropped]) or "nothing"
+    return f"{direction}: {funnel['read']:,} read, {funnel['kept']:,} kept; left out: {left_out}"
 
 
 class Display:

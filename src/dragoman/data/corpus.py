@@ -187,7 +187,7 @@ def write(
         manifest["splits"][split] = entry
     manifest["digest"] = digest.hexdigest()
     disk.write(part / MANIFEST, [json.dumps(manifest, indent=1, ensure_ascii=False).encode()])
-    pass  # MUT
+    disk.sync_folder(part)
     disk.rename(part, folder)
     disk.sync_folder(folder.parent)
     return Corpus(folder, manifest)

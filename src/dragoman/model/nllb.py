@@ -88,7 +88,19 @@ def find(name: str, revision: str | None = None) -> Path:
 def _from_hub(name: str, revision: str | None) -> Path:
     """Download the model at the root of a repository; without the Hub, what was downloaded before."""
     import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    def download(*more: str, cached: bool = False) -> Path:
+        # Only what lies at the root: in a run's repository whole checkpoints are in folders below.
+        return Path(
+            huggingface_hub.snapshot_download(
+                name,
+                revision=revision,
+                allow_patterns=["*.json", "*.safetensors", *more],
+                ignore_patterns="*/*",
+                local_files_only=cached,
+            )
+        )
 
     try:
         # Asked once, with a deadline: the download itself repeats its questions for half a minute.
@@ -97,18 +109,12 @@ def _from_hub(name: str, revision: str | None) -> Path:
         raise
     except Exception as error:
         try:
-            return Path(huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True))
-        except LocalEntryNotFoundError:
+            return download(cached=True)
+        except Exception:
             raise error from None
     names = [file.rfilename for file in found.siblings or []]
-    patterns = ["*.json", "*.safetensors"]
-    if not any(file.endswith(".safetensors") and "/" not in file for file in names):
-        patterns.append("pytorch_model*.bin")
-    # In a run's repository whole checkpoints lie in folders below.
-    found_at = huggingface_hub.snapshot_download(
-        name, revision=revision, allow_patterns=patterns, ignore_patterns="*/*"
-    )
-    return Path(found_at)
+    has_safetensors = any(file.endswith(".safetensors") and "/" not in file for file in names)
+    return download() if has_safetensors else download("pytorch_model*.bin")
 
 
 def be_quiet() -> None:

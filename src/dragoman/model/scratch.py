@@ -107,7 +107,7 @@ def _alphabet(texts: Iterable[str]) -> list[str]:
     """The most frequent characters of `texts`; among equals those of lower code point."""
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(text.replace(" ", "▁"))
+        counts.update("▁" + text.replace(" ", "▁"))
     return sorted(counts, key=lambda character: (-counts[character], character))[:ALPHABET]
 
 
