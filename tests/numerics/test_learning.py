@@ -15,10 +15,10 @@ from dragoman.training import inputs, loop
 WORDS = ["ba", "de", "fi", "go", "ku", "la", "me", "ni", "po", "ru"]
 NUM_ROWS = 3000
 
-TASKS: dict[str, tuple[Callable[[list[str]], str], int]] = {
+TASKS: dict[str, Callable[[list[str]], str]] = {
     # A plain copy would be filtered out as identical.
-    "copy": (lambda words: " ".join([*words, "."]), 300),
-    "reversal": (lambda words: " ".join(words[::-1]), 300),
+    "copy": lambda words: " ".join([*words, "."]),
+    "reversal": lambda words: " ".join(words[::-1]),
 }
 
 
@@ -34,18 +34,17 @@ def rows(answer: Callable[[list[str]], str]) -> str:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_tiny_model_learns_the_task_on_sentences_it_never_saw(tmp_path: Path, task: str) -> None:
-    answer, steps = TASKS[task]
     data = tmp_path / "pairs.tsv"
-    data.write_text(rows(answer))
+    data.write_text(rows(TASKS[task]))
     options = {
         "language_pairs": ["en-fr"],
         "data": [f"en-fr={data}"],
         "model": "scratch:tiny",
         "batch_size": 32,
         "gradient_accumulation": 1,
-        "max_steps": steps,
+        "max_steps": 200,
         "learning_rate": 2e-3,
-        "warmup_steps": 50,
+        "warmup_steps": 30,
         "label_smoothing": 0.0,
         "dropout": 0.0,
         "eval_steps": 0,

@@ -1,6 +1,7 @@
 """Sessions that are disturbed end as if they had not been, and say what happened."""
 
 import errno
+import itertools
 import json
 import math
 import signal
@@ -20,6 +21,7 @@ from dragoman.store.local import FolderStore
 from dragoman.store.record import FinishedRecord
 from dragoman.training import loop, saving
 from dragoman.training.step import StepResult
+from dragoman.training.stop import Stop
 from tests.support.sessions import Lab, final, trained
 
 Step_ = Callable[..., StepResult]
@@ -79,10 +81,12 @@ def test_a_stopped_session_saves_and_its_successor_ends_with_the_same_weights(la
     assert final(lab.folder / run) == final(lab.folder / "plain")
 
 
-def test_the_deadline_leaves_time_for_the_last_save(lab: Lab, run: str) -> None:
-    ending = lab.train(run, max_hours=1e-7)
-    assert (ending.outcome, ending.reason) == ("stopped", "--max-hours 1e-07")
-    assert ending.safe_step == ending.step
+def test_the_deadline_ends_a_session_with_a_save(lab: Lab, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = itertools.count(step=1000)  # each look at the clock costs 1,000 of the 3,600 seconds
+    monkeypatch.setattr(loop, "Stop", lambda hours: Stop(hours, clock=lambda: next(seconds)))
+    ending = lab.train(run, max_hours=1)
+    assert (ending.outcome, ending.reason, ending.step, ending.safe_step) == ("stopped", "--max-hours 1", 3, 3)
+    monkeypatch.undo()
     assert lab.train(run).exit_code == 0
     assert final(lab.folder / run) == final(lab.folder / "plain")
 
@@ -322,6 +326,19 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_continues(la
     assert any("checkpoint-6 is not used: damaged" in getattr(e, "message", "") for e in lab.events)
     assert next(e.step for e in lab.events if isinstance(e, SessionStarted)) == 4
     assert final(folder) == final(lab.folder / "plain")
+
+
+def test_another_number_of_threads_is_said_to_end_exactness(
+    lab: Lab, run: str, disturb: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disturb(lambda step, o: (signal.raise_signal(signal.SIGTERM) if o["step"] == 2 else None, step())[1])
+    lab.train(run)
+    assert lab.kinds().count("warned") == 0
+    disturb(lambda step, o: step())
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    lab.train(run)
+    warned = [e.message for e in lab.events if e.kind() == "warned"]  # type: ignore[attr-defined]
+    assert warned == ["this session computes otherwise than the last, so the resume is not bit-identical: threads 1 → 7"]
 
 
 def test_an_exception_of_ours_is_recorded_with_where_the_session_began(lab: Lab, run: str, disturb: Any) -> None:

@@ -17,7 +17,7 @@ JA = (["私は猫が好きです。", "今日はいい天気"], ["私は犬が�
 
 
 def test_scores_equal_a_direct_call_of_sacrebleu() -> None:
-    pairs = [pair for pair in catalogue("fr") if len(pair[1]) > 40][:80]
+    pairs = [pair for pair in catalogue("fr") if len(pair[1]) > 40][:70]
     # Neither all right nor all wrong: every third is the source, the others lack their last word.
     hypotheses = [source if n % 3 == 0 else target.rsplit(" ", 1)[0] for n, (source, target) in enumerate(pairs)]
     references = [target for _, target in pairs]
@@ -25,7 +25,7 @@ def test_scores_equal_a_direct_call_of_sacrebleu() -> None:
     assert ours.chrf == sacrebleu.corpus_chrf(hypotheses, [references], word_order=2).score
     assert ours.bleu == sacrebleu.corpus_bleu(hypotheses, [references]).score
     assert 20 < ours.bleu < ours.chrf < 95
-    assert ours.sentences == 80
+    assert ours.sentences == 70
 
 
 @pytest.mark.parametrize(

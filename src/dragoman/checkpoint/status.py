@@ -134,5 +134,5 @@ def newest_run(runs: Path) -> Path:
     """
     journals = sorted(runs.glob("*/dragoman/journal.jsonl"), key=lambda path: path.stat().st_mtime)
     if not journals:
-        raise InputError(f"there is no run below {runs}/", "dragoman status FOLDER, with the --output of the run")
+        raise InputError(f"there is no run below {runs}/", "name the run: its --output folder")
     return journals[-1].parent.parent

@@ -87,6 +87,16 @@ class Arithmetic:
     device: torch.device
     precision: str
 
+    def facts(self) -> dict[str, str]:
+        """What the bits of a result depend on besides the inputs."""
+        on_cuda = self.device.type == "cuda"
+        return {
+            "device": torch.cuda.get_device_name(self.device) if on_cuda else "cpu",
+            "precision": self.precision,
+            "threads": "" if on_cuda else str(torch.get_num_threads()),
+            "torch": torch.__version__,
+        }
+
     def autocast(self) -> AbstractContextManager[object]:
         """The context for forward passes."""
         if self.precision == "fp32":

@@ -62,7 +62,7 @@ def save(run: "Session", reason: str) -> bool:
 def _publish(run: "Session") -> CheckpointRecord:
     nonce = run.log.new_nonce()
     staged = run.store.staging(nonce)
-    run.state.scaler = run.scaler.state_dict()
+    run.state.scaler, run.state.computed_with = run.scaler.state_dict(), run.arithmetic.facts()
     files = state.write(run.store.disk, staged, run.model, run.optimizer, run.state, run.small_files, run.config)
     is_best = run.state.best_step == run.state.step or run.config.evaluation.eval_steps == 0
     best_chrf = {"chrf": run.state.best_chrf} if run.state.best_chrf >= 0 else {}
@@ -101,6 +101,10 @@ def load_newest(run: "Session") -> CheckpointRecord | None:
         )
     run.state = state.restore(run.folder / checkpoint.folder, run.model, run.optimizer)
     run.scaler.load_state_dict(run.state.scaler)
+    now = run.arithmetic.facts()
+    if changed := [f"{name} {was} → {now[name]}" for name, was in run.state.computed_with.items() if was != now[name]]:
+        message = f"this session computes otherwise than the last, so the resume is not bit-identical: {', '.join(changed)}"
+        run.journal.append(Warned(message=message))
     repair_root(run.log, report)
     is_live = any(live.nonce == checkpoint.best for live in run.log.checkpoints)
     run.resumed_from, run.best = checkpoint.nonce, checkpoint.best if is_live else ""

@@ -62,6 +62,8 @@ class TrainState:
     rolled_back: bool = False
     out_of_memory: list[tuple[int, int]] = field(default_factory=list)
     """(step, new microbatch): from the first on, a resume is no longer bit-identical to a run without it."""
+    computed_with: dict[str, str] = field(default_factory=dict)
+    """Device, precision, threads and torch: with other ones a resume is not bit-identical."""
     losses: list[tuple[int, float]] = field(default_factory=list)
     """The last steps and their losses, nats per target token."""
 
