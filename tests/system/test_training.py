@@ -338,7 +338,7 @@ def test_another_number_of_threads_is_said_to_end_exactness(
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     lab.train(run)
     warned = [e.message for e in lab.events if e.kind() == "warned"]  # type: ignore[attr-defined]
-    assert warned == ["this session computes otherwise than the last, so the resume is not bit-identical: threads 1 → 7"]
+    assert warned == ["the resume is not bit-identical, the machine differs: threads 1 → 7"]
 
 
 def test_an_exception_of_ours_is_recorded_with_where_the_session_began(lab: Lab, run: str, disturb: Any) -> None:

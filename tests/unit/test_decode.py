@@ -21,15 +21,16 @@ TEXTS = [
     "le vieux chien mange",
     "x",
 ]
-REQUESTS = [Request(text, WAYS[n % 3]) for n, text in enumerate(TEXTS * 2)]
+REQUESTS = [Request(text, way) for text in TEXTS for way in WAYS[::2]]
+REQUESTS[1::4] = [Request(text, WAYS[1]) for text in TEXTS[:3]]
 
 
 @cache
 def model() -> Any:
-    """A model that has seen forty steps, so that its answers differ and end."""
+    """A model that has learned a little, so that its answers differ and end."""
     tiny = prepared()
     trained = tiny.model()
-    tiny.train(trained, 40, 16)
+    tiny.train(trained, tiny.plan.total_steps, 16)
     return trained
 
 
@@ -59,7 +60,6 @@ def test_mixed_directions_in_one_batch_equal_one_by_one(vocabulary: Vocabulary, 
     alone = [decode(model(), vocabulary, [request], num_beams, max_new_tokens=12)[0] for request in REQUESTS]
     assert together == alone
     assert len(set(together)) > 3, "answers that are all alike would prove nothing"
-    assert together[:6] != together[6:] or [r.direction for r in REQUESTS[:6]] == [r.direction for r in REQUESTS[6:]]
 
 
 def test_answers_come_in_the_order_of_the_requests_however_they_are_grouped(
@@ -69,7 +69,7 @@ def test_answers_come_in_the_order_of_the_requests_however_they_are_grouped(
     monkeypatch.setattr(decoding, "BATCH_TOKENS", 40)
     spy = Spy(monkeypatch)
     assert decode(model(), vocabulary, REQUESTS, max_new_tokens=12) == together
-    assert len(spy.calls) > 3
+    assert len(spy.calls) == 3
     assert all(call["input_ids"].numel() <= 40 or len(call["input_ids"]) == 1 for call in spy.calls)
     assert decode(model(), vocabulary, REQUESTS[::-1], max_new_tokens=12) == together[::-1]
 
@@ -83,6 +83,7 @@ def test_every_row_begins_with_the_code_of_its_own_target(
     [call], [output] = spy.calls, spy.outputs
     codes = {(way.source, way.target): [vocabulary.code_id(way.source), vocabulary.code_id(way.target)] for way in WAYS}
     by_source = {source: codes[source] for source in codes}
+    assert len(call["input_ids"]) == len(REQUESTS)
     seen = sorted((int(source[0]), int(row[1])) for source, row in zip(call["input_ids"], output, strict=True))
     wanted = sorted(tuple(by_source[(r.direction.source, r.direction.target)]) for r in REQUESTS)
     assert seen == wanted

@@ -97,6 +97,11 @@ class Arithmetic:
             "torch": torch.__version__,
         }
 
+    def changes_since(self, then: dict[str, str]) -> str:
+        """How the facts of an earlier session differ, in words; empty when they do not."""
+        now = self.facts()
+        return ", ".join(f"{name} {was} → {now[name]}" for name, was in then.items() if was != now[name])
+
     def autocast(self) -> AbstractContextManager[object]:
         """The context for forward passes."""
         if self.precision == "fp32":

@@ -101,10 +101,8 @@ def load_newest(run: "Session") -> CheckpointRecord | None:
         )
     run.state = state.restore(run.folder / checkpoint.folder, run.model, run.optimizer)
     run.scaler.load_state_dict(run.state.scaler)
-    now = run.arithmetic.facts()
-    if changed := [f"{name} {was} → {now[name]}" for name, was in run.state.computed_with.items() if was != now[name]]:
-        message = f"this session computes otherwise than the last, so the resume is not bit-identical: {', '.join(changed)}"
-        run.journal.append(Warned(message=message))
+    if changes := run.arithmetic.changes_since(run.state.computed_with):
+        run.journal.append(Warned(message=f"the resume is not bit-identical, the machine differs: {changes}"))
     repair_root(run.log, report)
     is_live = any(live.nonce == checkpoint.best for live in run.log.checkpoints)
     run.resumed_from, run.best = checkpoint.nonce, checkpoint.best if is_live else ""

@@ -173,7 +173,7 @@ def _open_file(entry: Entry, path: Path, direction: Direction, rows: Rows) -> So
     if ending in TSV_ENDINGS:
         return TsvSource(path, swapped, rows)
     if ending in JSONL_ENDINGS:
-        return JsonlSource(path, direction, swapped, rows)
+        return JsonlSource(path, swapped, rows, direction)
     known = ", ".join((*TSV_ENDINGS, *JSONL_ENDINGS))
     hint = "name the folder above <locale>/LC_MESSAGES" if ending in (".po", ".mo") else "rename or convert the file"
     raise InputError(f"--data {entry.text}: cannot tell the format from {ending!r}; read are {known}", hint)

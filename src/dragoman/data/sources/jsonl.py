@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from dragoman import languages
-from dragoman.data.sources.rows import BadRow, Line, Pair, Rows, bad_utf8, has_lone_surrogate, lines, show
+from dragoman.data.sources.rows import BadRow, FileSource, Line, Pair, bad_utf8, has_lone_surrogate, lines, show
 from dragoman.errors import UnknownLanguageError
 from dragoman.languages import Direction
 
@@ -23,30 +22,11 @@ MAX_SHOWN_KEYS = 8
 
 
 @dataclass(frozen=True)
-class JsonlSource:
+class JsonlSource(FileSource):
     """The pairs of one JSONL file."""
-
-    path: Path
-    """The file."""
 
     direction: Direction
     """Which sides of a row are source and target."""
-
-    swapped: bool
-    """`"source"` and column 1 hold the target: the rows were written for the other direction."""
-
-    rows: Rows
-    """Counts, and what a bad row does."""
-
-    @property
-    def name(self) -> str:
-        """What to call it in a report."""
-        return f"{self.path} (columns swapped)" if self.swapped else str(self.path)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The file."""
-        return (self.path,)
 
     def pairs(self) -> Iterator[Pair]:
         """All pairs in file order. Empty lines are no rows.

@@ -5,6 +5,7 @@ or refusing bad rows, and splitting a file into lines happen here, once.
 """
 
 import codecs
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,6 +126,34 @@ class Source(Protocol):
             DataError: A file cannot be read, or a row is bad and bad rows are not skipped.
         """
         ...
+
+
+@dataclass(frozen=True)
+class FileSource(ABC):
+    """A source that is one file with two columns."""
+
+    path: Path
+    """The file."""
+
+    swapped: bool
+    """The first column holds the target: the rows were written for the other direction."""
+
+    rows: Rows
+    """Counts, and what a bad row does."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in a report."""
+        return f"{self.path} (columns swapped)" if self.swapped else str(self.path)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file."""
+        return (self.path,)
+
+    @abstractmethod
+    def pairs(self) -> Iterator[Pair]:
+        """See `Source`."""
 
 
 class Line(NamedTuple):

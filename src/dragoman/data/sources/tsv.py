@@ -5,35 +5,15 @@ A quotation mark is a character like any other. CSV, where it is not, is another
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from dragoman.data.sources.rows import BadRow, Pair, Rows, bad_utf8, lines
+from dragoman.data.sources.rows import BadRow, FileSource, Pair, bad_utf8, lines
 
 EXPECTED = "expected 2 (source<TAB>target)"
 
 
 @dataclass(frozen=True)
-class TsvSource:
+class TsvSource(FileSource):
     """The pairs of one TSV file."""
-
-    path: Path
-    """The file."""
-
-    swapped: bool
-    """Column 1 holds the target, column 2 the source."""
-
-    rows: Rows
-    """Counts, and what a bad row does."""
-
-    @property
-    def name(self) -> str:
-        """What to call it in a report."""
-        return f"{self.path} (columns swapped)" if self.swapped else str(self.path)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The file."""
-        return (self.path,)
 
     def pairs(self) -> Iterator[Pair]:
         """All pairs in file order. Empty lines at the end of the file are no rows.
