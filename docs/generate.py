@@ -25,9 +25,7 @@ from dragoman.store import record
 
 FOLDER = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by docs/generate.py (`make docs`): change the code, not this page. -->\n"
-SECTION_TITLES = {
-    name: field.metadata[0].group[0].name for name, field in RunConfig.model_fields.items()
-}
+SECTION_TITLES = {name: field.metadata[0].group[0].name for name, field in RunConfig.model_fields.items()}
 """The heading of each section of options, as the help shows it."""
 
 
