@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from cyclopts import App
 
@@ -191,9 +190,7 @@ def _code_hints() -> dict[str, str]:
     """What the help of the bare command says of each code."""
     text = str(app.help_epilogue).partition("Exit codes: ")[2].rstrip(".")
     words = dict(part.split(" ", 1) for part in text.split(", "))
-    return {code.name: words[str(int(code))] for code in errors.ExitCode if str(int(code)) in words} | {
-        "RESUME_ME": text.partition("75 ")[2]
-    }
+    return {code.name: words[str(int(code))] for code in errors.ExitCode}
 
 
 def _errors() -> Iterator[Sequence[str]]:

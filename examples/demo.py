@@ -26,6 +26,8 @@ CONFIG = "examples/demo.yaml"
 RUN, TWIN = Path("runs/demo"), Path("runs/demo-twin")
 KILL_AFTER_STEP = 1240
 """Past a save by 40 steps: they are lost and done again."""
+COMPARED_STEPS = 200
+"""How far past the checkpoint of the resume the twin is compared."""
 SHOWN = (("en-fr", 2), ("en-de", 1))
 DRAGOMAN = [sys.executable, "-m", "dragoman"]
 
@@ -78,8 +80,8 @@ def train_through_a_kill() -> tuple[int, bool]:
     safe = max(checkpoints(RUN))
     say(f"\n*** SIGKILL at step {killed_at:,}. Safe is step {safe:,}. ***\n")
     process = start(["resume", str(RUN)])
-    compare_at = safe + 200
-    wait_for_step(twin, TWIN, compare_at + 20)
+    compare_at = safe + COMPARED_STEPS
+    wait_for_step(twin, TWIN, compare_at + 20)  # past the save
     twin.terminate()
     twin.wait()
     if process.wait() != 0:

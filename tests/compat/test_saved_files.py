@@ -4,8 +4,6 @@ The same with other versions, in environments of their own, is `make compat` (`b
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,6 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from bench import compat
 from dragoman.deploy import translate
 from dragoman.languages import CODES
 from dragoman.model import nllb, vocabulary
@@ -95,12 +92,3 @@ def test_a_checkpoint_holds_what_transformers_saves_of_the_same_model(tmp_path: 
         shapes = {name: list(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
     assert sorted(map(str, shapes.values())) == sorted(str(list(ours[name].shape)) for name in ours for _ in range(2))
     save_file(load_file(moments), tmp_path / "again.safetensors")
-
-
-@pytest.mark.compat
-@pytest.mark.parametrize("name", compat.ENVIRONMENTS)
-def test_other_versions_agree(name: str) -> None:
-    root = compat.ROOT
-    done = subprocess.run([sys.executable, root / "bench/compat.py", name], capture_output=True, text=True, cwd=root)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"| {name} |" in done.stdout

@@ -71,9 +71,7 @@ def make(
         return found, True
     selection = prepare.select(settings, directions, seed)
     folder.mkdir(exist_ok=True)
-    built = prepare.build(
-        folder, inputs_digest, selection, directions, encoder, settings.max_tokens, disk or Disk()
-    )
+    built = prepare.build(folder, inputs_digest, selection, directions, encoder, settings.max_tokens, disk or Disk())
     return built, False
 
 
@@ -133,7 +131,17 @@ def test_every_pair_keeps_its_direction(tmp_path: Path) -> None:
 
 
 def test_held_out_text_comes_back_whatever_it_holds(tmp_path: Path) -> None:
-    awkward = ["a\nb", "c\r\nd", "e\u2028f\u2029g\u0085h\x0ci\x1cj", 'k"l\\m', "n\to", "😀 שלום", "\ud7ff\ue000", "", " "]
+    awkward = [
+        "a\nb",
+        "c\r\nd",
+        "e\u2028f\u2029g\u0085h\x0ci\x1cj",
+        'k"l\\m',
+        "n\to",
+        "😀 שלום",
+        "\ud7ff\ue000",
+        "",
+        " ",
+    ]
     rows = [Encoded(Text(text, text[::-1], FR), [4], [5]) for text in awkward]
     made = written(tmp_path, encoded(([5], [6])), dev=rows, test=rows[::-1])
     assert made.texts("dev") == [row.text for row in rows]
@@ -378,7 +386,17 @@ def test_a_sample_holds_out_the_same_sentences_as_the_whole(tmp_path: Path) -> N
 def test_every_row_that_was_read_is_bad_rejected_or_kept(tmp_path: Path) -> None:
     rows = make_pairs(tmp_path / "pairs.tsv", 100, seed=1).read_text().splitlines()
     long = "the " * 30 + "\t" + "le " * 30
-    rows += ["no tab", "a\tb\tc", "\tempty", "same\tsame", "has %s\tn'a pas", rows[0], long, long + "x", "y\t" + "z" * 60]
+    rows += [
+        "no tab",
+        "a\tb\tc",
+        "\tempty",
+        "same\tsame",
+        "has %s\tn'a pas",
+        rows[0],
+        long,
+        long + "x",
+        "y\t" + "z" * 60,
+    ]
     random.Random(1).shuffle(rows)
     (tmp_path / "pairs.tsv").write_text("\n".join(rows) + "\n")
     entries = f"en-fr={tmp_path / 'pairs.tsv'}"
@@ -390,9 +408,9 @@ def test_every_row_that_was_read_is_bad_rejected_or_kept(tmp_path: Path) -> None
     rejected = {name: entry["pairs"] for name, entry in funnel["rejected"].items()}
     assert funnel["read"] == len(rows)
     assert funnel["bad_rows"] == 2
-    assert {name: rejected[name] for name in ("empty", "identical", "placeholder", "duplicate", "ratio")} == dict.fromkeys(
-        ("empty", "identical", "placeholder", "duplicate", "ratio"), 1
-    )
+    assert {
+        name: rejected[name] for name in ("empty", "identical", "placeholder", "duplicate", "ratio")
+    } == dict.fromkeys(("empty", "identical", "placeholder", "duplicate", "ratio"), 1)
     assert rejected["too_many_tokens"] + rejected["not_sampled"] > 0
     assert funnel["read"] == funnel["bad_rows"] + sum(rejected.values()) + funnel["kept"]
     assert funnel["kept"] == sum(sum(made.counts(split).values()) for split in ("train", "dev", "test"))

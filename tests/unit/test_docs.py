@@ -179,11 +179,7 @@ def test_every_run_file_is_a_run_file(page: Path, tmp_path: Path) -> None:
 def test_every_flag_named_in_text_exists(page: Path) -> None:
     known = flags(app)
     for named in re.findall(r"`(--[a-z][a-z_-]+)", page.read_text("utf-8")):
-        assert named.replace("_", "-") in known or named in OTHERS, f"{page.name}: {named} is no option"
-
-
-OTHERS = {"--no-index", "--kills"}
-"""Flags of other programs."""
+        assert named.replace("_", "-") in known, f"{page.name}: {named} is no option"
 
 
 def flags(owner: App) -> set[str]:

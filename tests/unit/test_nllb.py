@@ -154,7 +154,9 @@ def test_what_is_saved_beside_the_weights_can_be_opened_again(folder: Path, tmp_
     shutil.copy(folder / NAME, saved / NAME)
     assert json.loads((saved / "generation_config.json").read_text())["decoder_start_token_id"] == 2
     again = nllb.load(saved)
-    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(nllb.weights(nllb.load(folder)), nllb.weights(again), strict=True))
+    assert all(
+        torch.equal(a, b) for (_, a), (_, b) in zip(nllb.weights(nllb.load(folder)), nllb.weights(again), strict=True)
+    )
 
 
 # --- the Hub -------------------------------------------------------------------------

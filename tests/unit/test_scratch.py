@@ -32,7 +32,9 @@ def build(folder: Path, seed: int = 1) -> dict[str, bytes]:
 def test_two_builds_are_equal_to_the_byte_also_in_another_process(tmp_path: Path) -> None:
     first = build(tmp_path / "one")
     assert set(first) >= {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
-    child = f"from tests.unit.test_scratch import build; from pathlib import Path; build(Path({str(tmp_path / 'two')!r}))"
+    child = (
+        f"from tests.unit.test_scratch import build; from pathlib import Path; build(Path({str(tmp_path / 'two')!r}))"
+    )
     subprocess.run([sys.executable, "-c", child], check=True, env=os.environ | {"PYTHONHASHSEED": "4711"})
     assert contents(tmp_path / "two") == first
     assert build(tmp_path / "three") == first

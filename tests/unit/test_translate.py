@@ -52,9 +52,7 @@ def test_arguments_give_one_line_each(answers: list[str], capsys: pytest.Capture
     assert capsys.readouterr().out == "".join(answer + "\n" for answer in answers)
 
 
-def test_a_file_gives_one_line_per_line(
-    tmp_path: Path, answers: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_gives_one_line_per_line(tmp_path: Path, answers: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "in.txt").write_bytes("\r\n".join(LINES).encode())
     assert run(command("--input", tmp_path / "in.txt")) == 0
     assert capsys.readouterr().out == "".join(answer + "\n" for answer in answers)

@@ -27,8 +27,7 @@ from dragoman.data.filters import (
     split_of,
 )
 from dragoman.data.sources import BadRow, Pair, Source
-from dragoman.data.sources.jsonl import JsonlSource
-from dragoman.data.sources.tsv import TsvSource
+from dragoman.data.sources.rows import FileSource
 from dragoman.errors import DataError
 from dragoman.languages import Direction
 from dragoman.store.disk import Disk
@@ -65,7 +64,7 @@ def inputs_digest(data: DataConfig, directions: Sequence[Direction], seed: int) 
 
 def _reading(source: Source) -> str:
     """What decides, besides the bytes of its files, which pairs a source gives."""
-    is_swapped = isinstance(source, TsvSource | JsonlSource) and source.swapped
+    is_swapped = isinstance(source, FileSource) and source.swapped
     return f"{type(source).__name__}{' swapped' if is_swapped else ''}"
 
 
