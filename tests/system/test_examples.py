@@ -21,7 +21,7 @@ def test_the_demo_is_killed_resumes_exactly_and_ends_with_its_json_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = yaml.safe_load((EXAMPLES / "demo.yaml").read_text("utf-8"))
-    settings |= {"max_steps": 90, "save_steps": 10, "log_steps": 2, "eval_steps": 0, "warmup_steps": 5}
+    settings |= {"max_steps": 90, "save_steps": 10, "log_steps": 2, "eval_steps": 0, "warmup_steps": 5, "test_percent": 1}
     small = tmp_path / "small.yaml"
     small.write_text(yaml.safe_dump(settings), "utf-8")
     monkeypatch.setattr(demo, "CONFIG", str(small))
