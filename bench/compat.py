@@ -132,14 +132,13 @@ def open_saved(python: Path) -> list[str]:
         off = abs(here["loss"] - there["loss"]) / here["loss"]
         if not off < 1e-5:
             raise Differs(f"the loss is {here['loss']} here and {there['loss']} there")
-        lines = [
+        return [
             f"opened by {there['classes']} of transformers {there['version']}, saved beside {here['version']}",
             f"{len(here['codes'])} language codes at equal ids, all embeddings tied",
             f"{len(here['ids'])} texts to equal ids, as source and as target, by AutoTokenizer",
             f"loss of a batch of {here['rows']} pairs equal to {off:.1e}",
             f"greedy output of {len(here['generated'])} sentences equal",
         ]
-        return lines
 
     both = {"here": sys.executable, "there": python}
     return in_a_folder(work)

@@ -37,8 +37,7 @@ def test_two_builds_are_equal_to_the_byte_also_in_another_process(tmp_path: Path
     )
     subprocess.run([sys.executable, "-c", child], check=True, env=os.environ | {"PYTHONHASHSEED": "4711"})
     assert contents(tmp_path / "two") == first
-    assert build(tmp_path / "three") == first
-    other = build(tmp_path / "four", seed=2)
+    other = build(tmp_path / "three", seed=2)
     assert [name for name in first if first[name] != other[name]] == ["model.safetensors"]
 
 

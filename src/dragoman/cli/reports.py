@@ -71,11 +71,11 @@ def comparison(compared: "Comparison", as_json: bool) -> None:
         print_json(compared.to_json())
         return
     directions = list(compared.systems[0].scores)
-    columns = ["", *(f"{name} {metric}" for name in directions for metric in ("chrF++", "BLEU"))]
+    columns = ["", *(f"{system.name} {metric}" for system in compared.systems for metric in ("chrF++", "BLEU"))]
     rows: list[list[str]] = []
-    for system in compared.systems:
-        scores = [system.scores[name] for name in directions]
-        rows.append([system.name, *(f"{value:.1f}" for score in scores for value in (score.chrf, score.bleu))])
+    for name in directions:
+        scores = [system.scores[name] for system in compared.systems]
+        rows.append([name, *(f"{value:.1f}" for score in scores for value in (score.chrf, score.bleu))])
     data(f"{len(compared.pairs):,} {'pair' if len(compared.pairs) == 1 else 'pairs'}")
     table(columns, rows)
     for name in directions:
