@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := OMP_WAIT_POLICY=PASSIVE $(BIN)/python
 
-.PHONY: demo test check bench chaos compat docs lengths clean
+.PHONY: demo test check bench chaos compat docs clean
 
 demo: $(VENV)/.demo
 	$(RUN) -m examples.demo

@@ -30,11 +30,13 @@ ROOT = HERE.parent
 OPEN_SAVED = ROOT / "tests/compat/open_saved.py"
 ENVIRONMENTS = {
     "transformers-4.57": ["transformers==4.57.*", "safetensors"],
-    "hub-1.27": ["huggingface_hub==1.27.*", "transformers==5.17.*", "-e", str(ROOT)],
-    "newest": ["--upgrade", "--upgrade-strategy", "eager", "-e", str(ROOT)],
+    "hub-1.27": ["huggingface_hub==1.27.*", "transformers==5.17.*", "pytest", "-e", str(ROOT)],
+    "newest": ["--upgrade", "--upgrade-strategy", "eager", "pytest", "-e", str(ROOT)],
 }
 SHOWN = ("torch", "transformers", "tokenizers", "huggingface_hub", "safetensors", "numpy", "cyclopts", "pydantic")
 STEPS = 12
+TESTS = ["tests/unit/test_nllb.py", "tests/compat"]
+"""Tests that look at what the other versions do."""
 
 
 class Differs(Exception):
@@ -173,11 +175,13 @@ def _end_to_end(python: Path, folder: Path) -> list[str]:
     lines = run(translate, input="the red cat\n\nthe old dog\n").split("\n")
     if len(lines) != 4 or lines[1]:
         raise Differs(f"translate gives {lines}")
+    told = run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS]).strip().splitlines()[-1]
     return [
         "`pip check` finds no conflict",
         f"killed with SIGKILL after step {killed_at} of {STEPS}, resumed: model.safetensors equal to the byte to an"
         + " undisturbed run",
         f"`status`: done; `evaluate`: {', '.join(names)} on {scores['pairs']} pairs; `translate`: 3 lines for 3 lines",
+        f"{' '.join(TESTS)}: {told.split(' in ')[0]} (among them a download from a stand-in of the Hub)",
     ]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import yaml
 from cyclopts import Group, Parameter
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.fields import FieldInfo
@@ -24,7 +25,11 @@ class MayChange:
     """Marks a field that may differ when a run continues: it does not touch what is learned."""
 
 
-MAY_CHANGE = MayChange()
+class OfSession(MayChange):
+    """Marks a field that belongs to one session and is not stored with the run."""
+
+
+MAY_CHANGE, OF_SESSION = MayChange(), OfSession()
 
 
 class FrozenModel(BaseModel):
@@ -142,14 +147,14 @@ class TrainingConfig(FrozenModel):
     max_bad_steps: Annotated[int, Field(ge=1)] = 5
     """Consecutive non-finite steps that are skipped before the run rolls back to its last checkpoint."""
 
-    max_hours: Annotated[float | None, Field(gt=0), MAY_CHANGE] = None
+    max_hours: Annotated[float | None, Field(gt=0), OF_SESSION] = None
     """Stop after this many hours of this session, with a checkpoint saved in time, and exit 75."""
 
 
 class SaveConfig(FrozenModel):
     """What is kept, where and how often."""
 
-    output: Annotated[Path | None, MAY_CHANGE] = None
+    output: Annotated[Path | None, OF_SESSION] = None
     """The run folder; left out: runs/PAIRS-MODEL."""
 
     save_steps: Annotated[int, Field(ge=1), MAY_CHANGE] = 500
@@ -161,7 +166,7 @@ class SaveConfig(FrozenModel):
     keep: Annotated[int, Field(ge=1), MAY_CHANGE] = 2
     """Checkpoints to keep, besides the best one."""
 
-    resume: Annotated[Literal["auto", "must", "never"], MAY_CHANGE] = "auto"
+    resume: Annotated[Literal["auto", "must", "never"], OF_SESSION] = "auto"
     """Continue the run of the run folder: when there is one, necessarily, or refuse if there is one."""
 
     single_writer: Annotated[bool, MAY_CHANGE] = False
@@ -212,6 +217,11 @@ class RunConfig(FrozenModel):
         names = {name for section in SECTIONS for name in getattr(self, section).model_fields_set}
         return {name: value for name, value in self.flat().items() if name in names}
 
+    def to_yaml(self, *, stored: bool = False) -> str:
+        """The configuration as a run file; `stored` leaves out what belongs to one session."""
+        values = {name: value for name, value in self.flat().items() if not (stored and is_of_session(name))}
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
     def digest(self) -> str:
         """Sha256 over the fields that may not change while the run lives."""
         fixed = {name: value for name, value in self.flat().items() if not may_change(name)}
@@ -234,6 +244,11 @@ FIELDS: dict[str, tuple[str, FieldInfo]] = {
 def may_change(name: str) -> bool:
     """Whether the field `name` may differ when a run continues."""
     return any(isinstance(mark, MayChange) for mark in FIELDS[name][1].metadata)
+
+
+def is_of_session(name: str) -> bool:
+    """Whether the field `name` belongs to one session, so that the run does not store it."""
+    return any(isinstance(mark, OfSession) for mark in FIELDS[name][1].metadata)
 
 
 def tree(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -30,17 +30,29 @@ class SessionStarted(Event):
     """A process took the lease and is about to train from `step`."""
 
     run: str
+    """Name of the run, the same in every session."""
     epoch: int
+    """How often the run has changed hands: the lease's epoch."""
     owner: str
+    """Name of this process in the run's log."""
     step: int
+    """Steps done before this session."""
     total_steps: int
+    """Steps of the whole run."""
     steps_per_epoch: float
+    """Steps of one pass over the data."""
     device: str
+    """Where it trains: `cpu` or `cuda:N`."""
     precision: str
+    """fp32, bf16 or fp16."""
     threads: int
+    """CPU threads of torch."""
     host: str
+    """Name of the machine."""
     pid: int
+    """Process id."""
     resumed_from: str
+    """Folder of the checkpoint that it continues from; empty at a run's start."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,11 +60,17 @@ class Prepared(Event):
     """The corpus is ready; `funnel` says what became of every row read."""
 
     corpus: str
+    """Digest of the corpus."""
     reused: bool
+    """Whether it was there already."""
     pairs: dict[str, int]
+    """Training pairs of each direction."""
     funnel: dict[str, Any]
+    """Per direction: rows read, bad, dropped by reason, kept."""
     unknown_rate: dict[str, float]
+    """Share of `<unk>` among the tokens of each language."""
     seconds: float
+    """Time it took."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,13 +78,19 @@ class Step(Event):
     """Optimizer steps up to `step` are done; figures are over the steps since the last such event."""
 
     step: int
+    """Steps done."""
     loss: float
     """Nats per target token of the global batch, without label smoothing."""
     learning_rate: float
+    """Of the last step."""
     gradient_norm: float
+    """Mean over the steps, before clipping."""
     target_tokens: int
+    """Target tokens of the steps, language codes and `</s>` included."""
     tokens_per_second: float
+    """Target tokens per second of training; evaluation and saving are left out."""
     seconds: float
+    """Time the steps took, likewise."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,8 +98,11 @@ class StepSkipped(Event):
     """The loss or gradient of a step was not finite; the weights were left alone."""
 
     step: int
+    """The step, counted from 1."""
     consecutive: int
+    """How many in a row were not finite."""
     passed_over: bool = False
+    """It was not computed: it was bad before a roll-back."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,8 +110,11 @@ class RolledBack(Event):
     """Training returned to an earlier step and will pass over the recorded bad ones."""
 
     from_step: int
+    """Steps done before."""
     to_step: int
+    """Steps done in the checkpoint that training went back to."""
     bad_steps: list[int]
+    """Steps that will be passed over, counted from 1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +122,9 @@ class OutOfMemory(Event):
     """A microbatch did not fit; the same step was repeated with smaller ones."""
 
     step: int
+    """The step, counted from 1."""
     microbatch: int
+    """New largest number of pairs in one forward pass."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,12 +132,17 @@ class Evaluated(Event):
     """The dev sample was scored."""
 
     step: int
+    """Steps done."""
     loss: float
+    """Nats per target token of the dev sample."""
     chrf: float
     """Mean chrF++ over the directions."""
     directions: dict[str, dict[str, Any]]
+    """Per direction: chrF++, BLEU, their signatures, number of sentences."""
     samples: list[dict[str, str]]
+    """Some sources, hypotheses and references."""
     seconds: float
+    """Time it took."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,10 +150,15 @@ class Saved(Event):
     """A checkpoint is recorded; losing the process now costs nothing before `step`."""
 
     step: int
+    """Steps done."""
     folder: str
+    """The checkpoint's folder."""
     num_bytes: int
+    """Size of all its files."""
     seconds: float
+    """Time training waited."""
     reason: str
+    """Why it was due."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,8 +166,11 @@ class SaveFailed(Event):
     """A checkpoint could not be saved; training goes on and tries again."""
 
     step: int
+    """Steps done."""
     reason: str
+    """What went wrong."""
     last_safe_step: int
+    """Newest step that is safe."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,6 +178,7 @@ class Warned(Event):
     """Something is not as it should be, and training goes on."""
 
     message: str
+    """What is not as it should be."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,9 +186,13 @@ class SessionEnded(Event):
     """The process ended by itself; a kill leaves no such event."""
 
     outcome: str
+    """done, stopped or failed."""
     reason: str
+    """What ended it."""
     step: int
+    """Steps done."""
     safe_step: int
+    """Newest step that is safe."""
 
 
 @dataclass

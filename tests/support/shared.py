@@ -7,7 +7,6 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-import django
 import polib
 
 from dragoman.data.filters import clean
@@ -44,6 +43,8 @@ def prepared() -> Tiny:
 @cache
 def catalogue(locale: str) -> list[tuple[str, str]]:
     """Distinct pairs (English, translation) of Django's own catalogue, cleaned; read, never kept."""
+    import django  # not in every environment of `make compat`
+
     path = Path(django.__file__).parent / f"conf/locale/{locale}/LC_MESSAGES/django.po"
     pairs = [(clean(entry.msgid), clean(entry.msgstr)) for entry in polib.pofile(str(path))]
     return list(dict.fromkeys(pair for pair in pairs if all(pair)))

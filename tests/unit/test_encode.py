@@ -1,5 +1,6 @@
 """Our stateless encoding against the stateful tokenizer of transformers, id by id."""
 
+import json
 from functools import cache
 from itertools import permutations
 from pathlib import Path
@@ -211,3 +212,19 @@ def test_codes_beyond_the_embedding_are_refused() -> None:
     vocabulary.check_codes(with_codes_from(100), 302)
     with pytest.raises(ModelError, match="has tokens up to 301, the model only 301 rows"):
         vocabulary.check_codes(with_codes_from(100), 301)
+
+
+def test_the_saved_settings_are_those_that_old_and_new_transformers_read(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    AutoTokenizer.from_pretrained(catalogue_vocabulary().folder).save_pretrained(tmp_path)  # as 5.x alone writes them
+    made = vocabulary.files(tmp_path)
+    settings, specials = (json.loads(made[name]) for name in ("tokenizer_config.json", "special_tokens_map.json"))
+    for found in (settings, specials):
+        assert found["additional_special_tokens"] == list(CODES)
+        assert (found["mask_token"], found["unk_token"]) == ("<mask>", "<unk>")
+    assert not {"extra_special_tokens", "backend", "is_local", "local_files_only"} & set(settings)
+    ours = catalogue_vocabulary()
+    assert {entry["content"]: int(token) for token, entry in settings["added_tokens_decoder"].items()} == {
+        token: ours.tokenizer.token_to_id(token) for token in ("<s>", "<pad>", "</s>", "<unk>", "<mask>", *CODES)
+    }

@@ -268,7 +268,7 @@ def show(
         for name in settings.variables():
             output.data(name)
         return
-    output.data(settings.as_yaml(settings.load(options, config)))
+    output.data(settings.load(options, config).to_yaml().rstrip())
 
 
 @_verb(config_app)

@@ -53,7 +53,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], console: Consol
         drawn.add_column(Text(column), justify="right" if index else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*(Text(cell) for cell in row))
-    (console or Console(highlight=False)).print(drawn)
+    console = console or Console(highlight=False)
+    # A pipe has no width: a row stays a line, whatever reads it.
+    console.print(drawn, width=None if console.is_terminal else 200)
 
 
 def line(event: journal.Event, total_steps: int = 0) -> str:

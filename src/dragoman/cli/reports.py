@@ -71,13 +71,13 @@ def comparison(compared: "Comparison", as_json: bool) -> None:
         print_json(compared.to_json())
         return
     directions = list(compared.systems[0].scores)
-    columns = ["", *(f"{system.name} {metric}" for system in compared.systems for metric in ("chrF++", "BLEU"))]
     rows: list[list[str]] = []
     for name in directions:
         scores = [system.scores[name] for system in compared.systems]
-        rows.append([name, *(f"{value:.1f}" for score in scores for value in (score.chrf, score.bleu))])
-    data(f"{len(compared.pairs):,} {'pair' if len(compared.pairs) == 1 else 'pairs'}")
-    table(columns, rows)
+        rows.append([name, *(f"{score.chrf:.1f} / {score.bleu:.1f}" for score in scores)])
+    pairs = f"{len(compared.pairs):,} {'pair' if len(compared.pairs) == 1 else 'pairs'}"
+    data(f"chrF++ / BLEU on {pairs}")
+    table(["", *(system.name for system in compared.systems)], rows)
     for name in directions:
         score = compared.systems[0].scores[name]
         data(f"{name}: {score.sentences:,} sentences; {score.chrf_signature}; {score.bleu_signature}")

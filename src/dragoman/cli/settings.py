@@ -196,11 +196,6 @@ def without_run_options() -> Generator[None]:
         raise
 
 
-def as_yaml(config: RunConfig) -> str:
-    """The whole configuration as a run file."""
-    return yaml.safe_dump(config.flat(), sort_keys=False, allow_unicode=True).rstrip()
-
-
 def variables() -> list[str]:
     """The names of all environment variables that set an option."""
     return [ENVIRONMENT_PREFIX + name.upper() for name in FIELDS]

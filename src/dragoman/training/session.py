@@ -31,7 +31,7 @@ from dragoman.model.vocabulary import check_codes
 from dragoman.store.disk import Disk
 from dragoman.store.local import FolderStore
 from dragoman.store.record import CheckpointRecord
-from dragoman.training import inputs, saving, state
+from dragoman.training import inputs, saving
 from dragoman.training.inputs import Inputs
 from dragoman.training.optimizer import Arithmetic, build, choose_arithmetic
 from dragoman.training.state import TrainState
@@ -273,7 +273,7 @@ def _write_root(run: Session, disk: Disk) -> None:
     """The small files that make the run folder itself loadable, and the run's configuration."""
     for name, content in run.small_files.items():
         disk.replace(run.folder / name, content)
-    disk.replace(run.folder / CONFIG, state.config_yaml(run.config))
+    disk.replace(run.folder / CONFIG, run.config.to_yaml(stored=True).encode())
 
 
 def _announce(run: Session, restored: CheckpointRecord | None) -> None:

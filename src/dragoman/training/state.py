@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from dragoman.config import RunConfig
@@ -98,7 +97,7 @@ def write(
     disk.make_folders(folder / "training")
     contents: dict[str, Iterable[Any]] = {name: [content] for name, content in small.items()}
     contents[STATE] = [json.dumps(asdict(state), indent=1).encode()]
-    contents[CONFIG] = [config_yaml(config)]
+    contents[CONFIG] = [config.to_yaml(stored=True).encode()]
     contents[WEIGHTS] = safetensors_chunks(dict(nllb.weights(model)), {"format": "pt"})
     moments = dict(adamw.moments(optimizer, model.named_parameters()))
     contents[MOMENTS] = safetensors_chunks(moments, {"updates": str(state.updates)})
@@ -131,11 +130,6 @@ def restore(folder: Path, model: "M2M100ForConditionalGeneration", optimizer: to
     moments = load_file(folder / MOMENTS) if state.updates else {}
     adamw.restore_moments(optimizer, model.named_parameters(), moments, state.updates)
     return state
-
-
-def config_yaml(config: RunConfig) -> bytes:
-    """The configuration as a run file that `-c` reads."""
-    return yaml.safe_dump(config.flat(), sort_keys=False, allow_unicode=True).encode()
 
 
 def safetensors_chunks(tensors: dict[str, Tensor], metadata: dict[str, str]) -> Iterator[bytes | memoryview]:
