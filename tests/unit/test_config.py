@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -40,6 +41,7 @@ OTHER: dict[str, Any] = {
     "seed": 2,
     "max_bad_steps": 3,
     "max_hours": 2.0,
+    "single_writer": True,
     "output": "runs/x",
     "save_steps": 10,
     "save_minutes": 1.0,
@@ -85,7 +87,8 @@ def test_the_digest_changes_exactly_with_fields_that_may_not_change(name: str) -
 
 def test_what_may_change_does_not_touch_what_is_learned() -> None:
     free = {name for name in FIELDS if may_change(name)}
-    assert free == {"max_hours", "output", "save_steps", "save_minutes", "keep", "resume", "log_steps"}
+    saving = {"output", "save_steps", "save_minutes", "keep", "resume", "single_writer"}
+    assert free == saving | {"max_hours", "log_steps"}
 
 
 def _values(name: str) -> st.SearchStrategy[Any]:
@@ -154,3 +157,11 @@ def test_a_configuration_cannot_be_changed_or_extended() -> None:
 
 def test_pairs_per_step_is_the_guides_16() -> None:
     assert RunConfig().pairs_per_step == 16
+
+
+def test_a_run_does_not_store_what_belongs_to_one_session() -> None:
+    """Else a run once started with --max-hours would stop again in every session."""
+    config = from_flat({"max_hours": 0.1, "resume": "must", "output": "here", "keep": 7, "seed": 3})
+    stored = yaml.safe_load(config.to_yaml(stored=True))
+    assert not stored.keys() & {"max_hours", "resume", "output"}
+    assert from_flat(stored) == from_flat({"keep": 7, "seed": 3})

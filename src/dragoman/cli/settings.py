@@ -217,6 +217,11 @@ def lines(words: Sequence[str], file: Path | None) -> Iterator[str]:
 
 
 def _decoded(opened: BinaryIO, name: str) -> Iterator[str]:
+    with opened:
+        yield from _text_lines(opened, name)
+
+
+def _text_lines(opened: BinaryIO, name: str) -> Iterator[str]:
     for number, line in enumerate(opened, start=1):
         try:
             yield line.decode("utf-8").rstrip("\r\n")
