@@ -7,9 +7,9 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn
 
 from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.types import PositiveInt
@@ -17,73 +17,27 @@ from pydantic import ValidationError
 
 from dragoman import __version__
 from dragoman.cli import output, reports, settings
+from dragoman.cli.grammar import (
+    LOOK,
+    RUNS,
+    TRAIN,
+    USE,
+    AsJson,
+    Beams,
+    ConfigFile,
+    Device,
+    OnePair,
+    Options,
+    PairFlag,
+    app,
+    epilogue,
+    verb,
+)
 from dragoman.config import RunConfig
 from dragoman.errors import DragomanError, ExitCode, InputError
 
-TRAIN, LOOK, USE = Group("Train", sort_key=1), Group("Look", sort_key=2), Group("Use", sort_key=3)
-OTHER = Group("Other", sort_key=4)
-RUN_FILE = Group("Run file", sort_key=0)
 
-Verb = TypeVar("Verb", bound=Callable[..., Any])
-
-
-def _epilogue(examples: Sequence[str]) -> str:
-    """Examples as a list in Markdown, for the end of a help page."""
-    return "Examples:\n\n" + "\n".join(f"* `{example}`" for example in examples)
-
-
-def _shown_default(value: Any) -> str | None:
-    """A default as the help shows it; nothing where it says "off" or "none"."""
-    return None if value is None or value is False or value in ("", []) else str(value)
-
-
-def _verb(owner: App, group: Group | None = None) -> Callable[[Verb], Verb]:
-    """Make a function a command; the help shows the `Examples` of its docstring, which cyclopts leaves out."""
-
-    def register(function: Verb) -> Verb:
-        _, _, after = (function.__doc__ or "").partition("Examples:\n")
-        examples = [line.strip() for line in after.splitlines() if line.strip()]
-        order = len(list(owner))
-        owner.command(function, group=group, sort_key=order, help_epilogue=_epilogue(examples))
-        return function
-
-    return register
-
-
-app = App(
-    name="dragoman",
-    help="Fine-tune NLLB-200 on machines that vanish. Lose nothing.",
-    help_epilogue=_epilogue(
-        [
-            "dragoman train --language-pairs en-fr --data en-fr=pairs.tsv --output runs/demo",
-            "dragoman status runs/demo",
-            'dragoman translate --model runs/demo -p en-fr "Save your changes."',
-        ]
-    )
-    + "\n\nExit codes: 0 done, 1 a bug, 2 wrong input, 3 another machine took over, 4 a check said no,"
-    + " 75 stopped: resume me.",
-    version=__version__,
-    default_parameter=Parameter(consume_multiple=True, negative=(), show_default=_shown_default),
-    help_format="markdown",
-)
-app["--help"].group = app["--version"].group = OTHER
-
-RUNS = Path("runs")
-"""Where runs are when `--output` is left out."""
-
-Options = Annotated[RunConfig, Parameter(name="*")]
-ConfigFile = Annotated[
-    Path | None,
-    Parameter(name=["--config", "-c"], group=RUN_FILE, help="A YAML file with options by flag name; flags outdo it."),
-]
-AsJson = Annotated[bool, Parameter(name="--json", help="Print one JSON object.")]
-PairFlag = Annotated[list[str], Parameter(name=["--pair", "-p"], help="Direction as SOURCE-TARGET, such as `en-fr`.")]
-OnePair = Annotated[str, Parameter(name=["--pair", "-p"], help="Direction as SOURCE-TARGET, such as `en-fr`.")]
-Device = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="Where to compute; auto takes the GPU if any.")]
-Beams = Annotated[PositiveInt, Parameter(help="Beams; 1 is greedy.")]
-
-
-@_verb(app, TRAIN)
+@verb(app, TRAIN)
 def prepare(*, options: Options = RunConfig(), config: ConfigFile = None, json: AsJson = False) -> None:
     """Read, clean, split and encode the data of a run, and show what became of every row.
 
@@ -98,7 +52,7 @@ def prepare(*, options: Options = RunConfig(), config: ConfigFile = None, json: 
     reports.prepared(prepared.prepare(settings.load(options, config)), as_json=json)
 
 
-@_verb(app, TRAIN)
+@verb(app, TRAIN)
 def train(*, options: Options = RunConfig(), config: ConfigFile = None) -> ExitCode:
     """Train until the last step, the deadline or a signal; continue by itself.
 
@@ -113,7 +67,7 @@ def train(*, options: Options = RunConfig(), config: ConfigFile = None) -> ExitC
     return _train(settings.load(options, config))
 
 
-@_verb(app, TRAIN)
+@verb(app, TRAIN)
 def resume(
     run: Annotated[Path, Parameter(help="Folder of the run: its --output.")], /, *, options: Options = RunConfig()
 ) -> ExitCode:
@@ -156,7 +110,7 @@ def _train(config: RunConfig) -> ExitCode:
     return ending.exit_code
 
 
-@_verb(app, LOOK)
+@verb(app, LOOK)
 def status(
     run: Annotated[Path | None, Parameter(help="Folder of the run; left out: the newest below runs/.")] = None,
     /,
@@ -176,7 +130,7 @@ def status(
     reports.status(reading.status(run or reading.newest_run(RUNS)), as_json=json)
 
 
-@_verb(app, LOOK)
+@verb(app, LOOK)
 def evaluate(
     model: Annotated[str, Parameter(help="A run folder, a model folder, or a Hub id.")],
     /,
@@ -206,7 +160,7 @@ def evaluate(
     compare.require(compared, require)
 
 
-@_verb(app, LOOK)
+@verb(app, LOOK)
 def languages(
     query: Annotated[str, Parameter(help="A tag, code or part of a name.")] = "", /, *, json: AsJson = False
 ) -> None:
@@ -244,12 +198,12 @@ config_app = App(
     group=LOOK,
     sort_key=len(list(app)),
     group_commands=Group("Commands"),
-    help_epilogue=_epilogue(["dragoman config show > run.yaml", "dragoman config check -c run.yaml"]),
+    help_epilogue=epilogue(["dragoman config show > run.yaml", "dragoman config check -c run.yaml"]),
 )
 app.command(config_app)
 
 
-@_verb(config_app)
+@verb(config_app)
 def show(
     *,
     options: Options = RunConfig(),
@@ -271,7 +225,7 @@ def show(
     output.data(settings.load(options, config).to_yaml().rstrip())
 
 
-@_verb(config_app)
+@verb(config_app)
 def check(*, options: Options = RunConfig(), config: ConfigFile = None) -> None:
     """Check options, languages, data paths and device without reading data or writing anything.
 
@@ -285,7 +239,7 @@ def check(*, options: Options = RunConfig(), config: ConfigFile = None) -> None:
     output.say(f"the options are fine; the run folder is {folder}")
 
 
-@_verb(app, USE)
+@verb(app, USE)
 def translate(
     *text: Annotated[str, Parameter(help="Sentences; left out: lines of --input or of standard input.")],
     pair: OnePair,
