@@ -24,7 +24,7 @@ from dragoman.store.record import CheckpointRecord
 
 CONFIG = "examples/demo.yaml"
 RUN, TWIN = Path("runs/demo"), Path("runs/demo-twin")
-KILL_AFTER_STEP = 1240
+KILL_AFTER_STEP = 1040
 """Past a save by 40 steps: they are lost and done again."""
 COMPARED_STEPS = 200
 """How far past the checkpoint of the resume the twin is compared."""
@@ -106,7 +106,7 @@ def show_translations() -> None:
     assert corpus is not None
     for pair, count in SHOWN:
         texts = [text for text in corpus.texts("test") if str(text.direction).startswith(f"eng_Latn-{LONG[pair[3:]]}")]
-        chosen = [text for text in texts if 4 <= len(text.source.split()) <= 9][:count]
+        chosen = [text for text in texts if 5 <= len(text.source.split()) <= 9][:count]
         words = ["translate", "--model", str(RUN), "-p", pair, *(text.source for text in chosen)]
         for text, line in zip(chosen, answer(words).splitlines(), strict=True):
             show(text, line)
