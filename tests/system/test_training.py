@@ -14,8 +14,8 @@ import torch
 
 from dragoman.checkpoint.log import RunLog
 from dragoman.checkpoint.status import status
-from dragoman.errors import ConfigMismatch, Diverged, InputError
-from dragoman.journal import Evaluated, OutOfMemory, RolledBack, SaveFailed, SessionStarted, Step, StepSkipped
+from dragoman.errors import ConfigMismatch, Damaged, Diverged, InputError
+from dragoman.journal import Evaluated, OutOfMemory, RolledBack, Saved, SaveFailed, SessionStarted, Step, StepSkipped
 from dragoman.store.disk import Disk
 from dragoman.store.local import FolderStore
 from dragoman.store.record import FinishedRecord
@@ -255,9 +255,15 @@ def test_after_too_many_bad_steps_the_run_rolls_back_and_passes_over_them(lab: L
     disturb(around)
     assert lab.train(run, max_bad_steps=3).outcome == "done"
     rolled = [e for e in lab.events if isinstance(e, RolledBack)]
-    assert [(e.from_step, e.to_step, e.bad_steps) for e in rolled] == [(7, 6, [5, 6, 7])]
+    assert [(e.from_step, e.to_step, e.bad_steps) for e in rolled] == [(7, 4, [5, 6, 7])]
     assert tried == [0, 1, 2, 3, 4, 5, 6, 7], "a bad step was computed again"
-    assert [e.step for e in lab.events if isinstance(e, StepSkipped) and e.passed_over] == [7]
+    assert [e.step for e in lab.events if isinstance(e, StepSkipped) and e.passed_over] == [5, 6, 7]
+
+
+def test_a_save_that_fell_on_a_bad_step_is_made_at_the_next_good_one(lab: Lab, run: str, disturb: Any) -> None:
+    disturb(lambda step, o: without_update(step) if o["step"] == 3 else step())
+    lab.train(run, save_steps=4, eval_steps=0)
+    assert [(e.step, e.reason) for e in lab.events if isinstance(e, Saved)] == [(5, "overdue"), (8, "every 4 steps")]
 
 
 def test_bad_steps_again_after_a_roll_back_end_the_run(lab: Lab, run: str, disturb: Any) -> None:
@@ -339,6 +345,15 @@ def test_another_number_of_threads_is_said_to_end_exactness(
     lab.train(run)
     warned = [e.message for e in lab.events if e.kind() == "warned"]  # type: ignore[attr-defined]
     assert warned == ["the resume is not bit-identical, the machine differs: threads 1 → 7"]
+
+
+def test_a_damaged_corpus_is_refused_before_training(lab: Lab, run: str) -> None:
+    corpus = next((lab.folder / run / "dragoman/corpus").iterdir())
+    ids = bytearray((corpus / "train.ids").read_bytes())
+    ids[7] ^= 1
+    (corpus / "train.ids").write_bytes(ids)
+    with pytest.raises(Damaged, match=r"train\.ids is damaged\n  try: delete .* it is rebuilt from --data"):
+        lab.train(run)
 
 
 def test_an_exception_of_ours_is_recorded_with_where_the_session_began(lab: Lab, run: str, disturb: Any) -> None:

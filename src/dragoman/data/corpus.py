@@ -24,7 +24,7 @@ from dragoman.data import encode
 from dragoman.data.filters import Split
 from dragoman.errors import Damaged
 from dragoman.languages import Direction
-from dragoman.store.disk import Disk
+from dragoman.store.disk import Disk, digest
 
 FORMAT = 1
 MANIFEST = "corpus.json"
@@ -113,6 +113,18 @@ class Corpus:
             loaded[name] = np.memmap(path, dtype=dtype, mode="r") if length else np.empty(0, dtype)
         return Arrays(**loaded)
 
+    def verify(self) -> None:
+        """Read every file and compare it with the manifest: training on other bytes would not be exact.
+
+        Raises:
+            Damaged: A file is missing or is not as it was written.
+        """
+        for entry in self.manifest["splits"].values():
+            for name, sha256 in entry["files"].items():
+                path = self.folder / name
+                if not path.exists() or digest(path).sha256 != sha256:
+                    raise Damaged(f"{path} is damaged", f"delete {self.folder}; it is rebuilt from --data")
+
     def texts(self, split: Literal["dev", "test"]) -> list[Text]:
         """The held-out pairs as text, in their stored order."""
         return list(read_texts(self.folder / f"{split}.jsonl"))
@@ -180,12 +192,12 @@ def write(
         }
         for way in directions
     ]
-    digest = hashlib.sha256(json.dumps(manifest["directions"]).encode())
+    total = hashlib.sha256(json.dumps(manifest["directions"]).encode())
     for split, pairs in splits.items():
         entry = _write_split(part, split, pairs, directions, encoder.unk, disk)
-        digest.update(json.dumps(entry["files"], sort_keys=True).encode())
+        total.update(json.dumps(entry["files"], sort_keys=True).encode())
         manifest["splits"][split] = entry
-    manifest["digest"] = digest.hexdigest()
+    manifest["digest"] = total.hexdigest()
     disk.write(part / MANIFEST, [json.dumps(manifest, indent=1, ensure_ascii=False).encode()])
     disk.sync_folder(part)
     disk.rename(part, folder)

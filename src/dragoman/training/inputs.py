@@ -110,6 +110,8 @@ def obtain(config: RunConfig, folder: Path, journal: Journal, disk: Disk, *, beg
         corpus = prepare.build(folder / CORPUS, key, selection, directions, encoder, config.data.max_tokens, disk)
         if selection.rejected:
             prepare.write_rejected(folder / REJECTED, selection.rejected, disk)
+    else:
+        corpus.verify()
     _judge_unknown(corpus, journal)
     journal.append(
         Prepared(

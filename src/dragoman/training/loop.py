@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from dragoman.config import RunConfig
-from dragoman.errors import Diverged, DragomanError, ExitCode, InputError
+from dragoman.errors import Diverged, DragomanError, ExitCode, InputError, Superseded
 from dragoman.journal import Event, OutOfMemory, RolledBack, SessionEnded, StepSkipped
 from dragoman.store.disk import Disk
 from dragoman.training import dev, saving, session
@@ -94,6 +94,8 @@ def train(run: Session) -> str:
             continue
         if event := metrics.window(state.step, rate, last=state.step == total):
             run.journal.append(event)
+        if state.consecutive_bad:
+            continue  # nothing new to save, and a roll-back must lead to before the first bad step
         with metrics.paused():
             improved = dev.evaluate_if_due(run)
             saving.save_if_due(run, improved)
@@ -200,5 +202,6 @@ def _record_failure(run: Session, error: BaseException) -> None:
     if not isinstance(error, Exception):
         return
     words = error.message if isinstance(error, DragomanError) else f"{type(error).__name__}: {error}"
-    saving.finish(run, "failed", words)
+    if not isinstance(error, Superseded):
+        saving.finish(run, "failed", words)
     run.journal.append(SessionEnded(outcome="failed", reason=words, step=run.state.step, safe_step=run.safe_step))

@@ -29,9 +29,12 @@ def save_if_due(run: "Session", improved: bool) -> None:
         save(run, "best")
     elif run.state.step % settings.save_steps == 0:
         save(run, f"every {settings.save_steps} steps")
-    elif run.failed_time is not None and now - run.failed_time >= RETRY_SECONDS:
-        save(run, "again")
-    elif run.failed_time is None and now - run.safe_time >= settings.save_minutes * 60:
+    elif run.failed_time is not None:
+        if now - run.failed_time >= RETRY_SECONDS:
+            save(run, "again")
+    elif run.state.step - run.safe_step >= settings.save_steps:
+        save(run, "overdue")  # its step was not finite
+    elif now - run.safe_time >= settings.save_minutes * 60:
         save(run, f"every {settings.save_minutes:g} minutes")
 
 
