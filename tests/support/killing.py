@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dragoman import journal
 from dragoman.checkpoint.log import RunLog
-from dragoman.store.local import FolderStore
+from dragoman.store.local import STAGING, FolderStore
 
 STARTUP_SECONDS = 30.0
 """A session that does not begin within this is not killed but waited for."""
@@ -54,7 +54,7 @@ def kill_repeatedly(words: Sequence[str], run: Path, kills: int, seed: int, long
         instant = chooser.uniform(0.5, 4.0) if early else chooser.uniform(0.0, longest)
         _kill_once(words, run, instant, early)
         met.instants.append(-instant if early else instant)
-        met.during_saves += bool(FolderStore(run).held()) and _has_debris(run)
+        met.during_saves += _has_debris(run)
         newest = RunLog(FolderStore(run)).newest
         met.steps.append(newest.step if newest else 0)
     return met
@@ -83,5 +83,7 @@ def _sessions(run: Path) -> int:
 def _has_debris(run: Path) -> bool:
     """Whether something under the store's own names belongs to no record."""
     store = FolderStore(run)
+    if not (run / STAGING).is_dir():
+        return False  # killed before it had made its folder
     named = {checkpoint.folder for checkpoint in RunLog(store).checkpoints}
     return any(path.split("/")[0] not in named for path in store.held())
