@@ -1,11 +1,9 @@
-"""This machine: its name, its environment and its disk. Nothing else asks the system."""
+"""This machine: its name, its environment and its settings. Nothing else asks the system."""
 
 import os
 import platform
-import shutil
 import socket
 from collections.abc import Mapping
-from pathlib import Path
 
 
 def name() -> str:
@@ -26,13 +24,6 @@ def system() -> str:
 def options(prefix: str, environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment variables that start with `prefix`."""
     return {k: v for k, v in (os.environ if environ is None else environ).items() if k.startswith(prefix)}
-
-
-def free_bytes(path: Path) -> int:
-    """Bytes free on the disk that holds `path`, or will hold it."""
-    while not path.exists():
-        path = path.parent
-    return shutil.disk_usage(path).free
 
 
 def be_gentle() -> None:

@@ -1,7 +1,8 @@
 """Real `dragoman train` processes, killed with SIGKILL at seeded instants, until one is let through.
 
 The instants are drawn uniformly over the life of a process: some fall into the imports,
-the restore and the first step, most into steps and saves. With a save at every step or
+the restore and the first step, most into steps and saves. Real time is the point here, so
+this file sleeps; nothing that is asserted depends on how long. With a save at every step or
 two, many hit a save; which ones did is seen from what the dead process left behind.
 """
 

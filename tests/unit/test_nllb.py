@@ -20,6 +20,9 @@ from dragoman.errors import ModelError
 from dragoman.model import nllb
 from tests.support.shared import prepared
 
+EMBEDDING = "model.shared.weight"
+"""The one name under which the three tied embeddings are stored."""
+
 NAME = "model.safetensors"
 
 
@@ -49,7 +52,7 @@ def test_a_saved_model_is_loaded_in_training_mode_with_all_its_weights(folder: P
     assert model.training
     stored = load_file(folder / NAME)
     assert {name: weight.tolist() for name, weight in nllb.weights(model)} == {k: v.tolist() for k, v in stored.items()}
-    assert nllb.EMBEDDING in stored
+    assert EMBEDDING in stored
     assert nllb.num_rows(model) == len(prepared().made.vocabulary) + 2
 
 
@@ -90,7 +93,7 @@ def test_cut_weights_are_refused(folder: Path) -> None:
         nllb.load(folder)
 
 
-@pytest.mark.parametrize("missing", [nllb.EMBEDDING, "model.decoder.layers.1.fc2.bias"])
+@pytest.mark.parametrize("missing", [EMBEDDING, "model.decoder.layers.1.fc2.bias"])
 def test_one_missing_tensor_is_named(folder: Path, missing: str) -> None:
     tensors(folder, lambda found: {name: value for name, value in found.items() if name != missing})
     with pytest.raises(ModelError, match=r"weights are missing, the first is "):
@@ -98,7 +101,7 @@ def test_one_missing_tensor_is_named(folder: Path, missing: str) -> None:
 
 
 def test_a_tensor_of_another_shape_is_refused(folder: Path) -> None:
-    tensors(folder, lambda found: found | {nllb.EMBEDDING: found[nllb.EMBEDDING][:-1].clone()})
+    tensors(folder, lambda found: found | {EMBEDDING: found[EMBEDDING][:-1].clone()})
     with pytest.raises(ModelError):
         nllb.load(folder)
 
@@ -108,7 +111,7 @@ def test_embeddings_of_their_own_are_refused(folder: Path) -> None:
 
     def untied(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         names = ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight")
-        return found | {name: found[nllb.EMBEDDING].clone() for name in names}
+        return found | {name: found[EMBEDDING].clone() for name in names}
 
     with pytest.raises(ModelError, match="embeddings are not tied"):
         nllb.load(tensors(folder, untied))

@@ -22,9 +22,6 @@ from dragoman.model.loss import Nats, token_nats
 if TYPE_CHECKING:
     from transformers import M2M100ForConditionalGeneration
 
-EMBEDDING = "model.shared.weight"
-"""The one name under which the three tied embeddings are stored."""
-
 HUB_SECONDS = 10.0
 """How long the Hub may take to say what a model's repository holds."""
 
@@ -222,7 +219,7 @@ def nats(model: "M2M100ForConditionalGeneration", batch: Any, smoothing: float) 
 
 
 def weights(model: "M2M100ForConditionalGeneration") -> Iterator[tuple[str, Tensor]]:
-    """Every weight once, by the name under which it is saved; the tied embeddings as `EMBEDDING`."""
+    """Every weight once, by the name under which it is saved; the tied embeddings as `model.shared.weight`."""
     for name, parameter in model.named_parameters(remove_duplicate=True):
         yield name, parameter.detach()
 

@@ -24,7 +24,6 @@ from dragoman.errors import ModelError
 from dragoman.languages import CODES
 
 PAD, EOS, UNK = 1, 2, 3
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 REAL_VOCABULARY = 256_206
 FIRST_REAL_CODE = 256_001
 SPECIALS = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
