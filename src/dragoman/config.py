@@ -164,7 +164,7 @@ class SaveConfig(FrozenModel):
     """Longest stretch of work we accept losing, in minutes."""
 
     keep: Annotated[int, Field(ge=1), MAY_CHANGE] = 2
-    """Checkpoints to keep, besides the best one."""
+    """Checkpoints to keep, besides the model of the best one."""
 
     resume: Annotated[Literal["auto", "must", "never"], OF_SESSION] = "auto"
     """Continue the run of the run folder: when there is one, necessarily, or refuse if there is one."""

@@ -87,9 +87,19 @@ class CheckSaidNo(DragomanError):
 
 
 class StoreUnavailable(DragomanError):
-    """The store failed. A record in flight is absent, or visible and complete."""
+    """The store failed. A record in flight is absent, or visible and complete.
+
+    Args:
+        message: Which store, what was asked of it, and what it answered.
+        hint: What a person can do; empty where waiting is all.
+        retry_after: Seconds after which the store wants to be asked again; 0 when it did not say.
+    """
 
     exit_code = ExitCode.RESUME_ME
+
+    def __init__(self, message: str, hint: str = "", retry_after: float = 0.0) -> None:
+        super().__init__(message, hint)
+        self.retry_after = retry_after
 
 
 # --- stop and resume -------------------------------------------------------------

@@ -1,6 +1,7 @@
 """What every store must do. A store's own test module subclasses this and says how to make and damage one."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from dragoman.checkpoint.lease import take_lease
 from dragoman.checkpoint.log import RunLog
 from dragoman.checkpoint.restore import newest_good, repair_root
 from dragoman.errors import Damaged, StoreUnavailable, Superseded
-from dragoman.store.base import MODEL_FILE, NumberTaken, Store
+from dragoman.store import card
+from dragoman.store.base import CARD, MODEL_FILE, NumberTaken, Store
 from dragoman.store.disk import digest
 from dragoman.store.record import CheckpointRecord, FinishedRecord, LeaseRecord
 
@@ -56,16 +58,22 @@ class StoreConformance(ABC):
         take_lease(log, "here")
         return log
 
-    def save(self, log: RunLog, tmp_path: Path, step: int, **fields: Any) -> CheckpointRecord:
+    def save(
+        self, log: RunLog, tmp_path: Path, step: int, more: Mapping[str, bytes] | None = None, **fields: Any
+    ) -> CheckpointRecord:
         """Publish a checkpoint from files that lie elsewhere."""
         nonce = log.new_nonce()
-        paths = {name: tmp_path / f"{nonce}-{number}" for number, name in enumerate((MODEL_FILE, STATE))}
+        contents = {name: f"{name} of step {step}".encode() for name in (MODEL_FILE, STATE)} | dict(more or {})
+        paths = {name: tmp_path / f"{nonce}-{number}" for number, name in enumerate(contents)}
         for name, path in paths.items():
-            path.write_bytes(f"{name} of step {step}".encode())
+            path.write_bytes(contents[name])
         files = {name: (path, digest(path)) for name, path in paths.items()}
         return log.publish_checkpoint(
             nonce=nonce, step=step, pairs_seen=step, files=files, config="c", corpus="d", **fields
         )
+
+    def save_with_card(self, log: RunLog, tmp_path: Path, step: int) -> CheckpointRecord:
+        return self.save(log, tmp_path, step, {CARD: card.seal(f"card of step {step}")}, keep=2)
 
     def test_an_empty_store_has_no_records(self, folder: Path) -> None:
         assert self.open(folder).records() == []
@@ -88,14 +96,14 @@ class StoreConformance(ABC):
         paths: dict[str, Path] = dict(
             zip((MODEL_FILE, STATE), sorted(tmp_path.glob(f"{checkpoint.nonce}-*")), strict=True)
         )
-        log.store.publish(checkpoint, paths)
+        log.store.publish([checkpoint], paths)
         assert {name: self.read(folder, name) for name in self.names(folder)} == before
 
     def test_a_number_is_given_once(self, folder: Path, log: RunLog) -> None:
         first = log.records[0]
         other = first.model_copy(update={"nonce": "0123", "owner": "4567"})
         with pytest.raises(NumberTaken):
-            self.open(folder).publish(other, {})
+            self.open(folder).publish([other], {})
         assert self.open(folder).records() == [first]
 
     def test_files_are_fetched_whole(self, log: RunLog, tmp_path: Path) -> None:
@@ -156,11 +164,78 @@ class StoreConformance(ABC):
         assert folders == {"checkpoint-1500", "dragoman"}
         assert RunLog(self.open(folder)).checkpoints == checkpoints[2:]
 
+    def test_of_the_best_only_the_model_stays_when_newer_ones_push_it_out(
+        self, folder: Path, log: RunLog, tmp_path: Path
+    ) -> None:
+        best = self.save(log, tmp_path, 500)
+        for step in (1000, 1500, 2000):
+            self.save(log, tmp_path, step, best=best.nonce)
+        log.retire(keep=2)
+        assert [checkpoint.step for checkpoint in log.checkpoints] == [2000, 1500]
+        assert [checkpoint.step for checkpoint in log.kept] == [2000, 1500, 500]
+        assert log.best == best.without_training()
+        names = {name for name in self.names(folder) if name.startswith("checkpoint-500/")}
+        assert names == {f"checkpoint-500/{MODEL_FILE}"}
+        other = RunLog(self.open(folder))
+        assert (other.kept, other.best) == (log.kept, log.best)
+        assert other.best is not None
+        other.store.verify(other.best)
+        take_lease(other, "there")
+        other.clean()
+        assert f"checkpoint-500/{MODEL_FILE}" in self.names(folder)
+
+    def test_a_checkpoint_comes_with_its_root_and_without_those_it_replaces(
+        self, folder: Path, log: RunLog, tmp_path: Path
+    ) -> None:
+        best = self.save(log, tmp_path, 500, keep=2)
+        assert self.read(folder, MODEL_FILE) == b"model.safetensors of step 500"
+        for step in (1000, 1500, 2000, 2500):
+            self.save(log, tmp_path, step, best=best.nonce, keep=2)
+        assert [checkpoint.step for checkpoint in log.checkpoints] == [2500, 2000]
+        assert self.read(folder, MODEL_FILE) == b"model.safetensors of step 500"
+        folders = {name.split("/")[0] for name in self.names(folder) if name.startswith("checkpoint-")}
+        assert folders == {"checkpoint-500", "checkpoint-2000", "checkpoint-2500"}
+        assert RunLog(self.open(folder)).records == log.records
+        self.save(log, tmp_path, 3000, keep=2)  # names no best: it is the newest
+        assert self.read(folder, MODEL_FILE) == b"model.safetensors of step 3000"
+
+    def test_files_that_no_record_names_are_kept_and_brought(self, folder: Path, log: RunLog, tmp_path: Path) -> None:
+        names = ("dragoman/corpus/abc/corpus.json", "dragoman/corpus/abc/train.ids")
+        files = {name: tmp_path / f"kept-{number}" for number, name in enumerate(names)}
+        for name, path in files.items():
+            path.write_bytes(name.encode())
+        assert log.store.kept("dragoman/corpus") == []
+        log.store.keep(files)
+        log.store.keep(files)
+        self.save(log, tmp_path, 500)
+        log.clean()
+        other = self.open(folder)
+        assert other.kept("dragoman/corpus") == sorted(names)
+        other.bring(names, tmp_path / "here")
+        assert [(tmp_path / "here" / name).read_bytes() for name in names] == [name.encode() for name in names]
+
+    def test_a_store_tells_its_age_and_its_size(self, folder: Path, log: RunLog, tmp_path: Path) -> None:
+        assert 0 <= log.store.idle_seconds() < 3600
+        before = log.store.num_bytes()
+        checkpoint = self.save(log, tmp_path, 500)
+        assert log.store.num_bytes() >= before + checkpoint.num_bytes
+        assert log.store.pause_seconds() >= 0
+
+    def test_a_card_that_a_person_edited_stays_theirs(self, folder: Path, log: RunLog, tmp_path: Path) -> None:
+        self.save_with_card(log, tmp_path, 500)
+        assert self.read(folder, CARD) == card.seal("card of step 500")
+        self.save_with_card(log, tmp_path, 1000)
+        assert self.read(folder, CARD) == card.seal("card of step 1000")
+        self.overwrite(folder, CARD, b"my own words")
+        self.save_with_card(log, tmp_path, 1500)
+        assert self.read(folder, CARD) == b"my own words"
+        assert self.read(folder, MODEL_FILE) == b"model.safetensors of step 1500"
+
     def test_a_half_removed_checkpoint_is_removed_at_the_next_start(
         self, folder: Path, log: RunLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         checkpoints = [self.save(log, tmp_path, step) for step in (500, 1000)]
-        monkeypatch.setattr(log.store, "remove", lambda drop: None)  # the machine is lost behind the drop record
+        monkeypatch.setattr(log.store, "remove", lambda gone, freed: None)  # the machine is lost behind the drop record
         log.drop(checkpoints[:1], "retention")
         next_log = RunLog(self.open(folder))
         take_lease(next_log, "there")
@@ -229,11 +304,11 @@ class StoreConformance(ABC):
         publish = log.store.publish
         other = RunLog(self.open(folder))
 
-        def paused(record: Any, paths: Any) -> None:
-            if isinstance(record, CheckpointRecord) and not other.holds_lease:
+        def paused(records: Any, *rest: Any) -> None:
+            if isinstance(records[0], CheckpointRecord) and not other.holds_lease:
                 take_lease(other, "there")
                 self.save(other, tmp_path, 500)
-            publish(record, paths)
+            publish(records, *rest)
 
         monkeypatch.setattr(log.store, "publish", paused)
         with pytest.raises(Superseded, match="there"):
@@ -248,8 +323,8 @@ class StoreConformance(ABC):
     ) -> None:
         publish = log.store.publish
 
-        def lost(record: Any, paths: Any) -> None:
-            publish(record, paths)
+        def lost(*words: Any) -> None:
+            publish(*words)
             raise TimeoutError
 
         monkeypatch.setattr(log.store, "publish", lost)
@@ -287,10 +362,10 @@ class StoreConformance(ABC):
         one, two = RunLog(self.open(folder)), RunLog(self.open(folder))
         publish = two.store.publish
 
-        def slow(record: Any, paths: Any) -> None:
+        def slow(*words: Any) -> None:
             if not one.holds_lease:
                 take_lease(one, "one")
-            publish(record, paths)
+            publish(*words)
 
         monkeypatch.setattr(two.store, "publish", slow)
         with pytest.raises(Superseded, match="one"):

@@ -10,7 +10,6 @@ from pathlib import Path
 from dragoman.checkpoint.lease import take_lease
 from dragoman.checkpoint.log import RunLog
 from dragoman.checkpoint.restore import newest_good, repair_root
-from dragoman.checkpoint.retention import surplus
 from dragoman.store.base import MODEL_FILE
 from dragoman.store.local import FolderStore
 from dragoman.store.record import CheckpointRecord
@@ -97,7 +96,7 @@ def save(log: RunLog, store: FolderStore, ledger: Ledger, step: int, *, best: bo
     ledger.safe.append(nonce)
     log.publish_root()
     ledger.root_promised = True
-    log.drop(surplus(log.checkpoints, KEEP, log.best), "retention")
+    log.retire(KEEP)
     return checkpoint
 
 
@@ -117,10 +116,10 @@ def check_whole(root: Path, ledger: Ledger) -> None:
     """What must hold of a run folder at any instant, whatever was lost."""
     store = FolderStore(root)
     log = open_log(store, ledger)
-    for checkpoint in log.checkpoints:
+    for checkpoint in log.kept:
         store.verify(checkpoint)
-        for name, data in ledger.written[checkpoint.nonce].items():
-            assert (root / checkpoint.folder / name).read_bytes() == data
+        for name in checkpoint.files:
+            assert (root / checkpoint.folder / name).read_bytes() == ledger.written[checkpoint.nonce][name]
     order = list(ledger.written)
     if ledger.safe:
         assert log.newest is not None
@@ -130,17 +129,18 @@ def check_whole(root: Path, ledger: Ledger) -> None:
 
 
 def check_tidy(root: Path, log: RunLog, *, strangers: bool = True) -> None:
-    """After a session: at most keep + 1 checkpoints, the root is the best one's, and no debris."""
-    assert len(log.checkpoints) <= KEEP + 1
+    """After a session: at most `keep` checkpoints and one model, the root is the best one's, and no debris."""
+    assert len(log.checkpoints) <= KEEP
+    assert len(log.kept) <= KEEP + 1
     assert log.best is not None
     assert (root / MODEL).read_bytes() == (root / log.best.folder / MODEL).read_bytes()
-    named = {f"{checkpoint.folder}/{name}" for checkpoint in log.checkpoints for name in checkpoint.files}
+    named = {f"{checkpoint.folder}/{name}" for checkpoint in log.kept for name in checkpoint.files}
     records = {f"dragoman/log/{record.seq:06d}.json" for record in log.records}
     found = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
     assert found - set(STRANGERS if strangers else ()) == named | records | {MODEL}
     folders = {path.relative_to(root).as_posix() for path in root.iterdir() if path.is_dir()}
     others = {"dragoman", "checkpoint-mine"} if strangers else {"dragoman"}
-    assert folders == {checkpoint.folder for checkpoint in log.checkpoints} | others
+    assert folders == {checkpoint.folder for checkpoint in log.kept} | others
 
 
 def check_strangers(root: Path) -> None:

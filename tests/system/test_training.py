@@ -122,7 +122,7 @@ def test_at_most_keep_checkpoints_and_the_best_stay(lab: Lab, run: str) -> None:
     lab.train(run, keep=1, save_steps=1)
     folders = {path.name for path in (lab.folder / run).glob("checkpoint-*")}
     log = RunLog(FolderStore(lab.folder / run))
-    assert folders == {checkpoint.folder for checkpoint in log.checkpoints}
+    assert folders == {checkpoint.folder for checkpoint in log.kept}
     assert len(folders) <= 2
     assert "checkpoint-8" in folders
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from dragoman.checkpoint.retention import best_of, existing, freeable, retired
 from dragoman.errors import Damaged, StoreUnavailable, Superseded
 from dragoman.store.base import NumberTaken, Store
 from dragoman.store.record import (
@@ -21,10 +22,15 @@ from dragoman.store.record import (
     FinishedRecord,
     LeaseRecord,
     Record,
+    TrimRecord,
     record_name,
 )
 
-R = TypeVar("R", LeaseRecord, CheckpointRecord, DropRecord, FinishedRecord)
+R = TypeVar("R", LeaseRecord, CheckpointRecord, DropRecord, TrimRecord, FinishedRecord)
+
+
+RETENTION = "retention"
+"""The reason of a record that retires checkpoints because newer ones exist."""
 
 
 def random_nonce() -> str:
@@ -95,11 +101,14 @@ class RunLog:
         return self.lease is not None and self.lease.owner == self.owner
 
     @property
+    def kept(self) -> list[CheckpointRecord]:
+        """All that exist, the newest by epoch and then step first; of some only the model (`is_whole`)."""
+        return existing(self._records)
+
+    @property
     def checkpoints(self) -> list[CheckpointRecord]:
-        """Those not dropped; the newest, by epoch and then step, first."""
-        dropped = {nonce for record in self._records if isinstance(record, DropRecord) for nonce in record.checkpoints}
-        live = [r for r in self._records if isinstance(r, CheckpointRecord) and r.nonce not in dropped]
-        return sorted(live, key=lambda checkpoint: (checkpoint.epoch, checkpoint.step, checkpoint.seq), reverse=True)
+        """Those from which training can continue; the newest, by epoch and then step, first."""
+        return [checkpoint for checkpoint in self.kept if checkpoint.is_whole]
 
     @property
     def newest(self) -> CheckpointRecord | None:
@@ -109,8 +118,7 @@ class RunLog:
     @property
     def best(self) -> CheckpointRecord | None:
         """The checkpoint whose model is published: the one that the newest names, else the newest itself."""
-        live = self.checkpoints
-        return next((checkpoint for checkpoint in live if checkpoint.nonce == live[0].best), self.newest)
+        return best_of(self.kept)
 
     @property
     def finished(self) -> FinishedRecord | None:
@@ -132,6 +140,7 @@ class RunLog:
         metrics: Mapping[str, float] | None = None,
         losses: Iterable[tuple[int, float]] = (),
         best: str = "",
+        keep: int | None = None,
     ) -> CheckpointRecord:
         """Make a checkpoint exist. When this returns, it survives whatever happens to this machine's power.
 
@@ -147,6 +156,7 @@ class RunLog:
             metrics: What was measured at this step.
             losses: The last steps and their losses, in nats per target token.
             best: Nonce of the checkpoint whose model is the published one; may be its own.
+            keep: In the same step, if the store can, publish the root and retire all but that many.
 
         Returns:
             The record, with the folder that the checkpoint is in.
@@ -163,6 +173,7 @@ class RunLog:
             metrics=dict(metrics or {}),
             losses=tuple(losses),
             best=best,
+            keep=keep,
         )
 
     def publish_root(self) -> None:
@@ -173,9 +184,16 @@ class RunLog:
 
     def drop(self, checkpoints: Iterable[CheckpointRecord], reason: str) -> None:
         """Make checkpoints exist no more, then remove their files. What is left of them, `clean` removes."""
-        folders = {checkpoint.nonce: checkpoint.folder for checkpoint in checkpoints}
+        folders = _folders(checkpoints)
         if folders:
-            self.store.remove(self.append(DropRecord, checkpoints=folders, reason=reason))
+            self._remove(self.append(DropRecord, checkpoints=folders, reason=reason))
+
+    def retire(self, keep: int) -> None:
+        """Drop or trim what is neither among the newest `keep` nor the best; see `retention.retired`."""
+        old = retired(self.kept, keep)
+        self.drop(old.dropped, RETENTION)
+        if folders := _folders(old.trimmed):
+            self._remove(self.append(TrimRecord, checkpoints=folders, reason=RETENTION))
 
     def finish(
         self, outcome: Literal["done", "stopped", "failed"], reason: str, *, step: int, resumed_from: str = ""
@@ -192,7 +210,7 @@ class RunLog:
         # still: then the log says that we are superseded, and what it wrote is left alone.
         held = self.store.held()
         self._require_lease()
-        named = {f"{checkpoint.folder}/{name}" for checkpoint in self.checkpoints for name in checkpoint.files}
+        named = {f"{checkpoint.folder}/{name}" for checkpoint in self.kept for name in checkpoint.files}
         named |= {parent.as_posix() for name in named for parent in Path(name).parents}
         self.store.discard(path for path in held if path not in named)
 
@@ -203,13 +221,22 @@ class RunLog:
         if held and not self.holds_lease:
             raise self.superseded()
 
-    def append(self, kind: type[R], paths: Mapping[str, Path] | None = None, *, nonce: str = "", **fields: Any) -> R:
+    def append(
+        self,
+        kind: type[R],
+        paths: Mapping[str, Path] | None = None,
+        *,
+        nonce: str = "",
+        keep: int | None = None,
+        **fields: Any,
+    ) -> R:
         """Publish the next record of the log; the methods above and `take_lease` say this in words.
 
         Args:
             kind: Which record.
             paths: Its files, as for `Store.publish`.
             nonce: Its name; a new one when not given.
+            keep: For a checkpoint: publish with it what `retire` would, and the root.
             fields: Its fields that are not in every record; for a lease also `epoch` and `run`.
         """
         fields = {"epoch": self.epoch, "run": self.run, "nonce": nonce or self.new_nonce()} | fields
@@ -218,21 +245,24 @@ class RunLog:
             self.refresh()
             if not self.holds_lease and not (kind is LeaseRecord and self.lease == known):
                 raise self.superseded()
-            late = next((record for record in self._records if record.nonce == fields["nonce"]), None)
+            late = self._late(fields["nonce"])
             if isinstance(late, kind):
-                self.store.publish(late, paths or {})  # visible; this makes it durable too
+                self.store.publish([late], paths or {})  # visible; this makes it durable too
                 return late
             if kind is CheckpointRecord:
                 fields["folder"] = self._folder(fields["step"], fields["nonce"])
-            parent = self._records[-1].digest() if self._records else ""
-            record = kind(seq=len(self._records) + 1, parent=parent, owner=self.owner, time=self._now(), **fields)
+            record = self._next(self._records, kind, fields)
+            records = [record] if keep is None else [record, *self._retiring(record, keep)]
+            root = None if keep is None else best_of(existing([*self._records, *records]))
             try:
-                self.store.publish(record, paths or {})
+                self.store.publish(records, paths or {}, root)
             except NumberTaken as taken:
                 if not self.store.records(after=len(self._records)):
                     raise StoreUnavailable(f"{self.store}: record {record.seq} exists but is not shown") from taken
                 continue  # the log says whose it is
-            self._records.append(record)
+            self._records += records
+            for gone in records[1:]:
+                self._remove(gone)
             return record
 
     def superseded(self) -> Superseded:
@@ -245,6 +275,34 @@ class RunLog:
         )
 
     # --- parts -----------------------------------------------------------------------
+
+    def _next(self, before: Sequence[Record], kind: type[R], fields: Mapping[str, Any]) -> R:
+        """The record that follows `before`."""
+        parent = before[-1].digest() if before else ""
+        return kind(seq=len(before) + 1, parent=parent, owner=self.owner, time=self._now(), **fields)
+
+    def _retiring(self, checkpoint: Record, keep: int) -> list[Record]:
+        """The records behind a new checkpoint that retire older ones."""
+        records = [*self._records, checkpoint]
+        old = retired(existing(records), keep)
+        fields = {"epoch": self.epoch, "run": self.run, "reason": RETENTION}
+        if dropped := _folders(old.dropped):
+            more = {"nonce": self.new_nonce(), "checkpoints": dropped}
+            records.append(self._next(records, DropRecord, fields | more))
+        if trimmed := _folders(old.trimmed):
+            more = {"nonce": self.new_nonce(), "checkpoints": trimmed}
+            records.append(self._next(records, TrimRecord, fields | more))
+        return records[len(self._records) + 1 :]
+
+    def _late(self, nonce: str) -> Record | None:
+        """Our own record of that name, whose answer was lost; not one that was dropped since."""
+        dropped = {name for record in self._records if isinstance(record, DropRecord) for name in record.checkpoints}
+        ours = (record for record in self._records if record.nonce == nonce and record.owner == self.owner)
+        return next((record for record in ours if nonce not in dropped), None)
+
+    def _remove(self, gone: Record) -> None:
+        if isinstance(gone, DropRecord | TrimRecord):
+            self.store.remove(gone, freeable(self._records))
 
     def _require_lease(self) -> None:
         self.refresh()
@@ -266,3 +324,7 @@ class RunLog:
         first_epoch = self._records[0].epoch if self._records else self.epoch
         choices = [plain, short, full] if self.epoch == first_epoch else [short, full]
         return next(name for name in choices if name not in recorded)
+
+
+def _folders(checkpoints: Iterable[CheckpointRecord]) -> dict[str, str]:
+    return {checkpoint.nonce: checkpoint.folder for checkpoint in checkpoints}

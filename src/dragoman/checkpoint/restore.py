@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from dragoman.checkpoint.log import RunLog
+from dragoman.checkpoint.retention import DAMAGED
 from dragoman.errors import Damaged
 from dragoman.store.base import MODEL_FILE
 from dragoman.store.record import CheckpointRecord, FinishedRecord, LeaseRecord
@@ -40,7 +41,7 @@ def newest_good(
         try:
             (prove or log.store.verify)(checkpoint)
         except Damaged as error:
-            damage[checkpoint.nonce] = f"damaged: {error.message}"
+            damage[checkpoint.nonce] = f"{DAMAGED}{error.message}"
             continue
         for newer in checkpoints[: checkpoints.index(checkpoint)]:
             report(newer, damage.get(newer.nonce) or failing[newer.nonce])
@@ -73,8 +74,8 @@ def repair_root(log: RunLog, report: Report) -> None:
         try:
             log.store.verify(best, [MODEL_FILE])
         except Damaged as error:
-            report(best, f"damaged: {error.message}")
-            log.drop([best], f"damaged: {error.message}")
+            report(best, f"{DAMAGED}{error.message}")
+            log.drop([best], f"{DAMAGED}{error.message}")
         else:
             log.publish_root()
             return

@@ -7,16 +7,29 @@ by `link`, which fails if another record has it.
 
 import contextlib
 import errno
+import math
 import os
 import re
-from collections.abc import Generator, Iterable, Mapping
+import secrets
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from dragoman.errors import Damaged, InputError, StoreUnavailable
-from dragoman.store import lock, probe
+from dragoman.store import lock, probe, root
 from dragoman.store.base import MODEL_FILE, NumberTaken
 from dragoman.store.disk import PART, Disk, digest, part
-from dragoman.store.record import COPY_BACK, LOG, CheckpointRecord, DropRecord, FileEntry, Record, parse, record_name
+from dragoman.store.record import (
+    COPY_BACK,
+    LOG,
+    TRAINING,
+    CheckpointRecord,
+    DropRecord,
+    FileEntry,
+    Record,
+    TrimRecord,
+    parse,
+    record_name,
+)
 
 STAGING = "dragoman/staging"
 LOCK = "dragoman/lock"
@@ -95,8 +108,16 @@ class FolderStore:
             self.disk.make_folders(folder)
         return folder
 
-    def publish(self, record: Record, files: Mapping[str, Path]) -> None:
+    def publish(
+        self, records: Sequence[Record], files: Mapping[str, Path], root: CheckpointRecord | None = None
+    ) -> None:
         """See `Store`. Files in `staging` are moved, all others copied; they are fsynced either way."""
+        for record in records:
+            self._publish(record, files if record is records[0] else {})
+        if root:
+            self.publish_root(root)
+
+    def _publish(self, record: Record, files: Mapping[str, Path]) -> None:
         target = self.root / record_name(record.seq)
         with self._failing_as(f"{record.kind} record {record.seq} is not safe"):
             if not self._settled(target, record):
@@ -112,16 +133,16 @@ class FolderStore:
 
     def publish_root(self, checkpoint: CheckpointRecord) -> None:
         """See `Store`. The root's model is the checkpoint's own file under a second name, or a copy."""
-        source, target = self.root / checkpoint.folder / MODEL_FILE, self.root / MODEL_FILE
         with self._failing_as(f"the model of step {checkpoint.step} is not published"):
-            if not self._same(target, source, checkpoint.files[MODEL_FILE]):
-                self._remove([part(target)])
-                if self._single_writer:
-                    self.disk.copy(source, part(target))
-                else:
-                    self.disk.link(source, part(target))
-                self.disk.rename(part(target), target)
-            self.disk.sync_folder(self.root)
+            root.publish(self.disk, self.root, checkpoint, linked=not self._single_writer)
+
+    def keep(self, files: Mapping[str, Path]) -> None:
+        """See `Store`."""
+        with self._failing_as("files of the run cannot be kept"):
+            for name, source in files.items():
+                target = self.root / name
+                if not target.exists() or target.stat().st_size != source.stat().st_size:
+                    self._copy(source, target)
 
     # --- reading ---------------------------------------------------------------------
 
@@ -157,21 +178,54 @@ class FolderStore:
                     continue
                 if not source.is_file():
                     raise Damaged(f"{source}: missing")
-                self.disk.make_folders(target.parent)
-                problem = _difference(self.disk.copy(source, part(target)), entry)
-                if problem:
-                    self.disk.unlink(part(target))
+                if problem := _difference(self._copy(source, target, entry), entry):
                     raise Damaged(f"{source}: {problem}")
-                self.disk.rename(part(target), target)
-                self.disk.sync_folder(target.parent)
+
+    def kept(self, prefix: str) -> list[str]:
+        """See `Store`."""
+        with self._failing_as("cannot be listed"):
+            found = (path for path in _tree(self.root / prefix) if path.is_file() and not path.name.endswith(PART))
+            return sorted(path.relative_to(self.root).as_posix() for path in found)
+
+    def bring(self, names: Iterable[str], into: Path) -> None:
+        """See `Store`."""
+        with self._failing_as("files of the run cannot be brought"):
+            for name in names:
+                self._copy(self.root / name, into / name)
+
+    def idle_seconds(self) -> float:
+        """See `Store`. Both times are given by the disk that the folder is on."""
+        with self._failing_as("the time cannot be asked"):
+            records = [path.stat().st_mtime for path in (self.root / LOG).glob("*.json")]
+            if not records:
+                return math.inf
+            probed = self.root / "dragoman" / f"clock-{secrets.token_hex(4)}{PART}"
+            self.disk.write(probed, [b""])
+            now = probed.stat().st_mtime
+            self.disk.unlink(probed)
+            return max(0.0, now - max(records))
+
+    def num_bytes(self) -> int:
+        """See `Store`. A file with two names counts once; what belongs to this machine does not count."""
+        with self._failing_as("cannot be measured"):
+            tops = [*self._checkpoint_folders(), self.root / LOG, self.root / MODEL_FILE]
+            found = [path for top in tops if top.exists() for path in _tree(top) if path.is_file()]
+            return sum({(stat.st_dev, stat.st_ino): stat.st_size for stat in map(Path.stat, found)}.values())
+
+    def pause_seconds(self) -> float:
+        """See `Store`. A disk takes all that is written."""
+        return 0.0
 
     # --- removing --------------------------------------------------------------------
 
-    def remove(self, drop: DropRecord) -> None:
+    def remove(self, gone: DropRecord | TrimRecord, freed: Collection[str] = ()) -> None:
         """See `Store`."""
         with self._failing_as("dropped checkpoints cannot be removed"):
-            for folder in drop.checkpoints.values():
-                self._remove_tree(self.root / folder)
+            for name in gone.checkpoints.values():
+                folder = self.root / name
+                self._remove_tree(folder / TRAINING if isinstance(gone, TrimRecord) else folder)
+                if isinstance(gone, TrimRecord) and folder.is_dir():
+                    self.disk.sync_folder(folder)
             self.disk.sync_folder(self.root)
 
     def held(self) -> list[str]:
@@ -198,8 +252,8 @@ class FolderStore:
             target = folder / name
             self.disk.make_folders(target.parent)
             if not source.is_relative_to(staging):
-                self.disk.copy(source, part(target))
-                self.disk.rename(part(target), target)
+                if problem := _difference(self._copy(source, target, record.files[name]), record.files[name]):
+                    raise Damaged(f"{source}: {problem}")
             elif source.exists() or not target.exists():  # else an earlier attempt has moved it
                 self.disk.sync_file(source)
                 self.disk.rename(source, target)
@@ -230,10 +284,16 @@ class FolderStore:
             raise NumberTaken(f"{target}: another record holds this number")
         return True
 
-    def _same(self, target: Path, source: Path, entry: FileEntry) -> bool:
-        if not target.exists():
-            return False
-        return digest(target) == entry if self._single_writer else target.samefile(source)
+    def _copy(self, source: Path, target: Path, wanted: FileEntry | None = None) -> FileEntry:
+        """Copy a file; it gets its name only when it is whole, and what was `wanted`."""
+        self.disk.make_folders(target.parent)
+        entry = self.disk.copy(source, part(target))
+        if wanted in (None, entry):
+            self.disk.rename(part(target), target)
+        else:
+            self.disk.unlink(part(target))
+        self.disk.sync_folder(target.parent)
+        return entry
 
     def _part_of(self, target: Path, record: Record) -> Path:
         return target.with_name(f"{target.name}.{record.nonce}{PART}")

@@ -1,12 +1,13 @@
-"""One immutable line of a run's log: lease, checkpoint, drop or finished.
+"""One immutable line of a run's log: lease, checkpoint, drop, trim or finished.
 
 A record's bytes are canonical: the same record always has the same bytes, they end in
 their own digest, and each names the digest of the record before. So one flipped bit in
 any record, the last one included, is found when the log is read.
 
-The fields of a format never change. A new field, even an optional one, raises the
-format number; this version reads its own number and every lower one, and refuses a
-higher one by name instead of half understanding it.
+The fields of a format never change. A new field, even an optional one, or a new kind of
+record raises the format number; this version reads its own number and every lower one,
+and refuses a higher one by name instead of half understanding it. A record bears the
+lowest number that has its kind, so that records of old runs keep their bytes.
 """
 
 import hashlib
@@ -17,8 +18,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from dragoman.errors import Damaged, InputError
 
-FORMAT = 1
+FORMAT = 2
 LOG = "dragoman/log"
+TRAINING = "training/"
+"""Before the names of the files that only training needs; what does not begin so is the model."""
 
 COPY_BACK = (
     "copy that file back from another copy of this run, or start a new run from the weights in one of its "
@@ -78,7 +81,7 @@ class FileEntry(_Frozen):
 
 
 class _Line(_Frozen):
-    format: Literal[1] = FORMAT
+    format: Literal[1, 2] = 1
     """Which fields exist and what they mean."""
     seq: int = Field(ge=1)
     """Place in the log; the first record is 1 and no number is left out."""
@@ -140,6 +143,25 @@ class CheckpointRecord(_Line):
     best: Nonce | Literal[""] = ""
     """Checkpoint whose model is published at the root; empty when none was ever measured."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether training can continue from it; of some only the model is kept."""
+        return any(name.startswith(TRAINING) for name in self.files)
+
+    @property
+    def model_files(self) -> list[str]:
+        """The names that make a folder which transformers can load."""
+        return [name for name in self.files if not name.startswith(TRAINING)]
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all its files."""
+        return sum(entry.size for entry in self.files.values())
+
+    def without_training(self) -> "CheckpointRecord":
+        """What is left of it when it was trimmed: the same record with only the files of the model."""
+        return self.model_copy(update={"files": {name: self.files[name] for name in self.model_files}})
+
 
 class DropRecord(_Line):
     """These checkpoints exist no more; their files may be removed."""
@@ -149,6 +171,18 @@ class DropRecord(_Line):
     """Folder of each dropped checkpoint, by its nonce."""
     reason: Text
     """Why: `retention`, or `damaged: FILE …`."""
+
+
+class TrimRecord(_Line):
+    """Of these checkpoints only the model exists any more; what only training needs may be removed."""
+
+    kind: Literal["trim"] = "trim"
+    format: Literal[2] = 2  # pyright: ignore[reportIncompatibleVariableOverride]  frozen, so it may be narrower
+    """This kind came with format 2."""
+    checkpoints: dict[Nonce, FolderName]
+    """Folder of each trimmed checkpoint, by its nonce."""
+    reason: Text
+    """Why: `retention`."""
 
 
 class FinishedRecord(_Line):
@@ -165,7 +199,7 @@ class FinishedRecord(_Line):
     """Checkpoint that this session started from; empty when it started from nothing."""
 
 
-Record = LeaseRecord | CheckpointRecord | DropRecord | FinishedRecord
+Record = LeaseRecord | CheckpointRecord | DropRecord | TrimRecord | FinishedRecord
 
 _RECORD: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
 

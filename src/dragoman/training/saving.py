@@ -8,7 +8,6 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from dragoman.checkpoint.restore import newest_good, repair_root
-from dragoman.checkpoint.retention import surplus
 from dragoman.errors import ConfigMismatch, StoreUnavailable
 from dragoman.journal import Saved, SaveFailed, Warned
 from dragoman.model import nllb
@@ -48,7 +47,7 @@ def save(run: "Session", reason: str) -> bool:
         run.safe_step, run.safe_time, run.failed_time = run.state.step, time.monotonic(), None
         run.best = record.best
         run.log.publish_root()
-        run.log.drop(surplus(run.log.checkpoints, run.config.save.keep, run.log.best), "retention")
+        run.log.retire(run.config.save.keep)
     except (OSError, StoreUnavailable) as error:
         run.failed_time = time.monotonic()
         _forget_unsaved_best(run)
@@ -57,8 +56,15 @@ def save(run: "Session", reason: str) -> bool:
         return False
     seconds = time.monotonic() - started
     run.stop.save_seconds = seconds
-    size = sum(entry.size for entry in record.files.values())
-    run.journal.append(Saved(step=run.state.step, folder=record.folder, num_bytes=size, seconds=seconds, reason=reason))
+    run.journal.append(
+        Saved(
+            step=run.state.step,
+            folder=record.folder,
+            num_bytes=record.num_bytes,
+            seconds=seconds,
+            reason=reason,
+        )
+    )
     return True
 
 
