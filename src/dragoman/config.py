@@ -167,10 +167,58 @@ class SaveConfig(FrozenModel):
     """Checkpoints to keep, besides the model of the best one."""
 
     resume: Annotated[Literal["auto", "must", "never"], OF_SESSION] = "auto"
-    """Continue the run of the run folder: when there is one, necessarily, or refuse if there is one."""
+    """Continue the run of the run folder or store: when there is one, necessarily, or refuse if there is one."""
 
     single_writer: Annotated[bool, MAY_CHANGE] = False
-    """Your word that no other machine ever writes to the run folder; only for disks without hard links."""
+    """Your word that no other machine ever writes to the run folder or store; only for those that cannot create a
+    name only if it is absent."""
+
+
+class StoreConfig(FrozenModel):
+    """Where the run is safe when this machine is gone."""
+
+    store: Annotated[str | None, MAY_CHANGE] = None
+    """Durable store: `hf://USER/REPO`, `s3://BUCKET/PATH`, `gs://…`, `az://…`, `file:///PATH` or a folder on
+    another disk."""
+
+    hub_model_id: Annotated[str | None, MAY_CHANGE] = None
+    """The same as --store hf://USER/REPO, as USER/REPO."""
+
+    resume_from_checkpoint: Annotated[str | None, OF_SESSION] = None
+    """Continue the run in this store: USER/REPO on the Hub, a URL as for --store, or a folder."""
+
+    take_over: Annotated[bool, OF_SESSION] = False
+    """Do not wait until the machine that holds the run's lease has been silent for --lease-minutes."""
+
+    lease_minutes: Annotated[float, Field(gt=0), MAY_CHANGE] = 15.0
+    """A second machine waits until the store has shown no sign of life of the first for this long, in minutes."""
+
+    drain_minutes: Annotated[float, Field(ge=0), MAY_CHANGE] = 15.0
+    """At the end, wait at most this long for the last upload; it goes on by itself afterwards, in minutes."""
+
+    public: Annotated[bool, MAY_CHANGE] = False
+    """Make a new Hub repository public; left out: private."""
+
+    store_data: Annotated[Literal["auto", "yes", "no"], MAY_CHANGE] = "auto"
+    """Keep the prepared data in the store too, so that its URL alone is enough to continue; auto: unless --public."""
+
+    upload_megabytes: Annotated[float | None, Field(gt=0), MAY_CHANGE] = None
+    """Upload at most this many megabytes per second; left out: as fast as it goes."""
+
+    commits_per_hour: Annotated[int, Field(ge=1), MAY_CHANGE] = 30
+    """Commits to a Hub repository per hour, the last of a session not counted; the Hub refuses some 128."""
+
+    @property
+    def url(self) -> str | None:
+        """The durable store as the user named it; None when there is none."""
+        if self.hub_model_id and not self.store:
+            return f"hf://{self.hub_model_id.removeprefix('hf://')}"
+        return self.store
+
+    @property
+    def keeps_data(self) -> bool:
+        """Whether the prepared data goes to the store."""
+        return self.store_data == "yes" or (self.store_data == "auto" and not self.public)
 
 
 class EvaluationConfig(FrozenModel):
@@ -200,7 +248,8 @@ class RunConfig(FrozenModel):
     model: Annotated[ModelConfig, _section("Model", 2)] = ModelConfig()
     training: Annotated[TrainingConfig, _section("Training", 3)] = TrainingConfig()
     save: Annotated[SaveConfig, _section("Checkpoints", 4)] = SaveConfig()
-    evaluation: Annotated[EvaluationConfig, _section("Evaluation and progress", 5)] = EvaluationConfig()
+    store: Annotated[StoreConfig, _section("Durable store", 5)] = StoreConfig()
+    evaluation: Annotated[EvaluationConfig, _section("Evaluation and progress", 6)] = EvaluationConfig()
 
     @property
     def pairs_per_step(self) -> int:
@@ -233,6 +282,7 @@ SECTIONS: dict[str, type[FrozenModel]] = {
     "model": ModelConfig,
     "training": TrainingConfig,
     "save": SaveConfig,
+    "store": StoreConfig,
     "evaluation": EvaluationConfig,
 }
 

@@ -53,6 +53,8 @@ class SessionStarted(Event):
     """Process id."""
     resumed_from: str
     """Folder of the checkpoint that it continues from; empty at a run's start."""
+    store: str = ""
+    """URL of the durable store; empty when the run folder is all there is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,6 +176,114 @@ class SaveFailed(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Fetching(Event):
+    """A checkpoint is being brought from the durable store."""
+
+    step: int
+    """Its step."""
+    num_bytes: int
+    """Bytes that have arrived."""
+    of_bytes: int
+    """Bytes of all its files."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplicatorStarted(Event):
+    """The process that copies checkpoints to the durable store holds the store's lease."""
+
+    store: str
+    """The store's URL."""
+    pid: int
+    """Process id."""
+    owner: str
+    """Its name in the store's log."""
+    epoch: int
+    """The lease's epoch."""
+    safe_step: int
+    """Newest step that the store holds; -1 when it holds none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UploadStarted(Event):
+    """A checkpoint is on its way to the durable store."""
+
+    step: int
+    """Its step."""
+    num_bytes: int
+    """Size of all its files."""
+    store: str
+    """The store's URL."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UploadSkipped(Event):
+    """Checkpoints were not uploaded, because a newer one was there before their turn."""
+
+    steps: list[int]
+    """Their steps."""
+    newer_step: int
+    """The step that is uploaded instead."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Replicated(Event):
+    """A checkpoint is in the durable store; losing this machine now costs nothing before `step`."""
+
+    step: int
+    """Its step."""
+    num_bytes: int
+    """Size of all its files."""
+    seconds: float
+    """Time the upload took."""
+    store: str
+    """The store's URL."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplicationFailed(Event):
+    """The durable store refused, was slow or lost; training goes on, and it is tried again."""
+
+    reason: str
+    """What went wrong, and what a person can do."""
+    safe_step: int
+    """Newest step that the store holds; -1 when it holds none or is not known."""
+    attempts: int
+    """How often in a row it went wrong."""
+    retry_seconds: float
+    """When it is tried again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransferHung(Event):
+    """A transfer showed no sign of life; its process was killed and a new one continues."""
+
+    seconds: float
+    """How long it was silent."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draining(Event):
+    """Training has ended and waits for the last upload."""
+
+    step: int
+    """The last step."""
+    store: str
+    """The store's URL."""
+    seconds: float
+    """How long it waits at most; the upload goes on by itself afterwards."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplicatorEnded(Event):
+    """The process that copies checkpoints ended by itself."""
+
+    outcome: str
+    """done: everything is in the store · superseded: another machine has taken over."""
+    reason: str
+    """What ended it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Warned(Event):
     """Something is not as it should be, and training goes on."""
 
@@ -183,7 +293,7 @@ class Warned(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SessionEnded(Event):
-    """The process ended by itself; a kill leaves no such event."""
+    """The process ended by itself, or is about to when the last upload is done; a kill leaves no such event."""
 
     outcome: str
     """done, stopped or failed."""
@@ -226,6 +336,36 @@ class Journal:
             os.write(descriptor, b"\n" + line if torn else line)
         finally:
             os.close(descriptor)
+
+
+class Tail:
+    """What others append to the journal at `path` from now on."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = path.stat().st_size if path.exists() else 0
+
+    def events(self) -> list[Event]:
+        """The whole events that came since the last call, of kinds that this version knows."""
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            whole = file.read().rpartition(b"\n")[0]
+        self._offset += len(whole) + 1 if whole else 0
+        return [event for line in whole.splitlines() if (event := _parsed(line))]
+
+
+def _parsed(line: bytes) -> Event | None:
+    try:
+        fields = json.loads(line)
+        del fields["time"]
+        return _KINDS[fields.pop("kind")](**fields)
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+_KINDS = {event.kind(): event for event in Event.__subclasses__()}
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:

@@ -16,6 +16,7 @@ from dragoman.store.record import (
     FinishedRecord,
     LeaseRecord,
     Record,
+    TrimRecord,
     parse,
     record_name,
 )
@@ -56,6 +57,7 @@ records: st.SearchStrategy[Record] = st.one_of(
         best=st.just("") | nonces,
     ),
     st.builds(DropRecord, **common, checkpoints=st.dictionaries(nonces, folders, max_size=3), reason=st.text()),
+    st.builds(TrimRecord, **common, checkpoints=st.dictionaries(nonces, folders, max_size=3), reason=st.text()),
     st.builds(
         FinishedRecord,
         **common,
@@ -98,10 +100,18 @@ def lease(**changes: Any) -> LeaseRecord:
 
 
 def test_a_newer_format_is_refused_by_name() -> None:
-    newer = lease().model_copy(update={"format": 2})
-    with pytest.raises(InputError, match="record format 2, this one reads 1") as raised:
+    newer = lease().model_copy(update={"format": 3})
+    with pytest.raises(InputError, match="record format 3, this one reads 2") as raised:
         parse(newer.to_bytes(), "x")
     assert "upgrade" in raised.value.hint
+
+
+def test_a_record_bears_the_lowest_format_that_has_its_kind() -> None:
+    """So a log without trims reads in older versions, and old records keep their bytes."""
+    fields = lease().model_dump(exclude={"kind", "host", "format"})
+    assert lease().format == 1
+    assert TrimRecord(**fields, checkpoints={"a": "checkpoint-1"}, reason="").format == 2
+    assert lease().to_bytes().startswith(b'{"epoch":1,"format":1,"host":"h","kind":"lease","nonce":"c","owner":"a",')
 
 
 @pytest.mark.parametrize("name", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a\\b", "./a", "a\nb", "a/"])

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from dragoman.checkpoint.run_folder import JOURNAL
 from dragoman.config import RunConfig, from_flat
 from dragoman.data import prepare
 from dragoman.data.batch_plan import BatchPlan
@@ -80,6 +81,6 @@ def make(folder: Path, rows: int = 200, **options: Any) -> Tiny:
     config = from_flat(values | options)
     run = folder / "run"
     (run / "dragoman").mkdir(parents=True, exist_ok=True)
-    made = inputs.obtain(config, run, Journal(run / session.JOURNAL), Disk())
+    made = inputs.obtain(config, run, Journal(run / JOURNAL), Disk())
     plan = session.plan_of(config, made.corpus)
     return Tiny(config, made, plan, Loader(made.corpus, plan))

@@ -16,6 +16,7 @@ import pytest
 from dragoman.checkpoint.lease import take_lease
 from dragoman.checkpoint.log import RunLog
 from dragoman.checkpoint.restore import newest_good
+from dragoman.checkpoint.run_folder import CONFIG
 from dragoman.errors import ExitCode
 from dragoman.store.disk import Disk
 from dragoman.store.local import FolderStore
@@ -43,7 +44,7 @@ def at_work(lab: Lab) -> Iterator[tuple[Session, Path]]:
     assert loop.run(config).outcome == "done"
     longer = lab.config("at-work", max_steps=4, save_steps=1000)
     (folder / "dragoman/log").joinpath("000003.json").unlink()  # as if killed before it could say how it ended
-    (folder / session.CONFIG).unlink()
+    (folder / CONFIG).unlink()
     store = FolderStore(folder)
     store.prepare()
     with store.lock(), Stop(None) as stop:

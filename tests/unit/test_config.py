@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dragoman.config import FIELDS, SECTIONS, RunConfig, differences, from_flat, may_change
+from dragoman.config import FIELDS, SECTIONS, RunConfig, StoreConfig, differences, from_flat, may_change
 
 # A value of every field that differs from its default, as the user would write it in JSON.
 OTHER: dict[str, Any] = {
@@ -47,6 +47,16 @@ OTHER: dict[str, Any] = {
     "save_minutes": 1.0,
     "keep": 4,
     "resume": "must",
+    "store": "s3://bucket/run",
+    "hub_model_id": "USER/REPO",
+    "resume_from_checkpoint": "USER/REPO",
+    "take_over": True,
+    "lease_minutes": 5.0,
+    "drain_minutes": 1.0,
+    "public": True,
+    "store_data": "no",
+    "upload_megabytes": 2.5,
+    "commits_per_hour": 60,
     "eval_steps": 50,
     "eval_samples": 8,
     "num_beams": 3,
@@ -88,7 +98,7 @@ def test_the_digest_changes_exactly_with_fields_that_may_not_change(name: str) -
 def test_what_may_change_does_not_touch_what_is_learned() -> None:
     free = {name for name in FIELDS if may_change(name)}
     saving = {"output", "save_steps", "save_minutes", "keep", "resume", "single_writer"}
-    assert free == saving | {"max_hours", "log_steps"}
+    assert free == saving | set(StoreConfig.model_fields) | {"max_hours", "log_steps"}
 
 
 def _values(name: str) -> st.SearchStrategy[Any]:

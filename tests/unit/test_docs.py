@@ -155,7 +155,7 @@ def test_every_command_line_parses(page: Path, command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["dragoman launch", "dragoman train --store s3://bucket", "dragoman train --batch-size many"]
+    "command", ["dragoman launch", "dragoman train --stores s3://bucket", "dragoman train --batch-size many"]
 )
 def test_a_command_that_does_not_exist_would_be_found(command: str) -> None:
     with pytest.raises((Exception, SystemExit)) as raised:

@@ -92,8 +92,9 @@ def test_resume_names_exactly_the_options_that_may_be_new(capsys: pytest.Capture
     words = " ".join(capsys.readouterr().out.split())
     named = re.search(r"these may be new: ([-a-z ]+)\.", words)
     assert named
-    # --output is RUN itself, and --resume is what the command does.
-    assert set(named[1].split()) == {flag(name) for name in FIELDS if may_change(name)} - {"--output", "--resume"}
+    # --output is RUN itself or a place for it, and the others are what the command does.
+    itself = {"--output", "--resume", "--resume-from-checkpoint", "--take-over"}
+    assert set(named[1].split()) == {flag(name) for name in FIELDS if may_change(name)} - itself
 
 
 def test_help_short_flags_are_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,6 +54,39 @@ EVENTS: list[tuple[journal.Event, list[str] | None]] = [
         journal.SaveFailed(step=500, reason="No space left on device", last_safe_step=250),
         ["DEGRADED at step 500", "No space left on device", "safe is step 250", "training goes on"],
     ),
+    (
+        journal.Fetching(step=500, num_bytes=1_500_000, of_bytes=2_500_000),
+        ["step 500", "fetching", "1.5 of 2.5 MB"],
+    ),
+    (
+        journal.ReplicatorStarted(store="hf://ada/run", pid=1, owner="ab", epoch=2, safe_step=1500),
+        ["hf://ada/run", "session 2", "step 1,500 is there"],
+    ),
+    (
+        journal.ReplicatorStarted(store="hf://ada/run", pid=1, owner="ab", epoch=1, safe_step=-1),
+        ["nothing is there yet"],
+    ),
+    (journal.UploadStarted(step=500, num_bytes=1, store="hf://ada/run"), None),
+    (journal.UploadSkipped(steps=[500, 1000], newer_step=1500), ["step 500, 1,000 not uploaded", "step 1,500"]),
+    (
+        journal.Replicated(step=500, num_bytes=2_500_000, seconds=3.0, store="hf://ada/run"),
+        ["step 500", "safe in hf://ada/run", "2.5 MB", "3.0 s"],
+    ),
+    (
+        journal.ReplicationFailed(reason="401: no", safe_step=500, attempts=2, retry_seconds=4.0),
+        ["DEGRADED", "401: no", "step 500", "again in 4 s", "training goes on"],
+    ),
+    (
+        journal.ReplicationFailed(reason="no answer", safe_step=-1, attempts=1, retry_seconds=4.0),
+        ["safe in the store is not known"],
+    ),
+    (journal.TransferHung(seconds=300.0), ["silent for 300 s"]),
+    (
+        journal.Draining(step=500, store="hf://ada/run", seconds=900.0),
+        ["upload of step 500", "hf://ada/run", "at most 900 s"],
+    ),
+    (journal.ReplicatorEnded(outcome="superseded", reason="vm2 has it"), ["copying ended: vm2 has it"]),
+    (journal.ReplicatorEnded(outcome="done", reason="all there"), None),
     (journal.Warned(message="checkpoint-5 is not used"), ["warning: checkpoint-5 is not used"]),
     (
         journal.SessionEnded(outcome="stopped", reason="SIGINT", step=600, safe_step=600),

@@ -91,7 +91,7 @@ class Run:
             nonce=nonce,
             step=step,
             pairs_seen=step,
-            files={path.name: (path, digest(path))},
+            files={"training/state.json": (path, digest(path))},
             config="c",
             corpus="c",
         )

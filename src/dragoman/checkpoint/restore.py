@@ -89,13 +89,15 @@ def twice_failed(log: RunLog) -> dict[str, str]:
     """
     failing: dict[str, str] = {}
     failures: Counter[str] = Counter()
-    saved = False
+    saved, session = False, ("", 0)
     for record in log.records:
         if isinstance(record, CheckpointRecord):
             failures.clear()
             saved = True
         elif isinstance(record, LeaseRecord):
-            saved = False
+            # A lease that its holder repeats, to show that it lives, begins no session.
+            saved = saved and session == (record.owner, record.epoch)
+            session = (record.owner, record.epoch)
         elif isinstance(record, FinishedRecord):
             if record.outcome == "failed" and record.resumed_from and not saved:
                 failures[record.resumed_from] += 1

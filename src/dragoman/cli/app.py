@@ -4,7 +4,6 @@ Nothing heavy is imported before a verb runs, so that `--help` answers at once.
 """
 
 import os
-import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -64,35 +63,104 @@ def train(*, options: Options = RunConfig(), config: ConfigFile = None) -> ExitC
 
         dragoman train -c run.yaml --max-hours 2
     """
-    return _train(settings.load(options, config))
+    if (resumed := options.store.resume_from_checkpoint) is None:
+        return _train(settings.load(options, config))
+    return _train(_from_store(resumed, options, config, take_over=False))
 
 
 @verb(app, TRAIN)
 def resume(
-    run: Annotated[Path, Parameter(help="Folder of the run: its --output.")], /, *, options: Options = RunConfig()
+    run: Annotated[str, Parameter(help="Folder of the run, URL of its store, or USER/REPO on the Hub.")],
+    /,
+    *,
+    options: Options = RunConfig(),
 ) -> ExitCode:
-    """Continue the run in folder RUN with the settings that it was started with.
+    """Continue a run, in its folder or on an empty machine, with the settings that it was started with.
+
+    It does not wait for another machine that may still train it: that one stops.
 
     Of the options below these may be new: --max-hours --save-steps --save-minutes --keep --log-steps
-    --single-writer.
-    The others make another run, and are refused when they differ.
+    --single-writer --store --hub-model-id --public --store-data --lease-minutes --drain-minutes
+    --upload-megabytes --commits-per-hour.
+    The others make another run, and are refused when they differ. --output says where a run from a store goes.
 
     Examples:
 
         dragoman resume runs/en-fr-nllb-200-distilled-600M
 
-        dragoman resume runs/demo --max-hours 1
-    """
-    from dragoman.training import session
+        dragoman resume hf://USER/fine-tuned-nllb-600M --max-hours 1
 
-    stored = session.stored_config(run)
+        dragoman resume s3://BUCKET/RUN --output runs/here
+    """
+    from dragoman.checkpoint.run_folder import stored_config
+
+    folder = Path(run).expanduser()
+    stored = stored_config(folder)
     if stored is None:
-        raise InputError(f"{run}: there is no run here", "the --output folder of a run")
+        return _train(_from_store(run, options, None, take_over=True))
     if options.save.output:
         raise InputError(f"--output: {run} is continued where it is", f"dragoman resume {run}, without --output")
     config = settings.load(options, stored=stored)
-    here = config.save.model_copy(update={"output": run, "resume": "must"})
-    return _train(config.model_copy(update={"save": here}))
+    here = config.save.model_copy(update={"output": folder, "resume": "must"})
+    there = config.store.model_copy(update={"take_over": True})
+    return _train(config.model_copy(update={"save": here, "store": there}))
+
+
+def _from_store(place: str, options: RunConfig, config_file: Path | None, take_over: bool) -> RunConfig:
+    """The settings of the run in a store, to be continued on this machine."""
+    from dragoman.checkpoint.log import RunLog
+    from dragoman.checkpoint.replicate import access
+    from dragoman.store.address import FILE, named, normal, open_store
+    from dragoman.training.durable import stored_settings
+
+    url = named(place)
+    if url.startswith(FILE) and not Path(url.removeprefix(FILE)).is_dir():
+        raise InputError(f"{place}: there is no run here", "the --output folder of a run, or the URL of its store")
+    if options.store.url and normal(options.store.url) != url:
+        raise InputError(f"--store {options.store.url} is another store than {url}", "name one of them")
+    stored = stored_settings(RunLog(open_store(url, access(options))))
+    config = settings.load(options, config_file, stored=stored)
+    here = config.save.model_copy(update={"resume": "must"})
+    there = config.store.model_copy(
+        update={"store": url, "hub_model_id": None, "take_over": take_over or config.store.take_over}
+    )
+    return config.model_copy(update={"save": here, "store": there})
+
+
+@verb(app, TRAIN)
+def replicate(
+    run: Annotated[Path, Parameter(help="Folder of the run: its --output.")],
+    /,
+    *,
+    options: Options = RunConfig(),
+    beside_trainer: Annotated[bool, Parameter(show=False)] = False,
+    owner: Annotated[str, Parameter(show=False)] = "",
+) -> ExitCode:
+    """Copy the checkpoints in folder RUN to its durable store, until all are there and nobody trains.
+
+    `train` starts this by itself when the run has a store.
+
+    Examples:
+
+        dragoman replicate runs/demo --store hf://USER/REPO
+
+        dragoman replicate runs/demo --store /mnt/disk/demo --take-over
+    """
+    from dragoman.checkpoint.replicate import replicate as copy
+    from dragoman.checkpoint.run_folder import stored_config
+
+    stored = stored_config(run)
+    if stored is None:
+        raise InputError(f"{run}: there is no run here", "the --output folder of a run")
+    config = settings.load(options, stored=stored)
+    if beside_trainer:
+        ended = copy(run, config, owner=owner, follows=True)
+    else:
+        with output.Display() as echo:
+            ended = copy(run, config, say=output.waiting, echo=echo)
+    if ended.exit_code != ExitCode.DONE:
+        output.error(ended.message, ended.hint)
+    return ExitCode(ended.exit_code)
 
 
 def _train(config: RunConfig) -> ExitCode:
@@ -103,10 +171,7 @@ def _train(config: RunConfig) -> ExitCode:
 
     with output.Display() as echo:
         ending = loop.run(config, echo)
-    if ending.exit_code is ExitCode.DONE:
-        output.say(f"{ending.reason}; the model is in {ending.folder}")
-    else:
-        output.say(f"continue with: dragoman resume {shlex.quote(str(ending.folder))}")
+    reports.ending(ending)
     return ending.exit_code
 
 
@@ -233,9 +298,11 @@ def check(*, options: Options = RunConfig(), config: ConfigFile = None) -> None:
 
         dragoman config check -c run.yaml
     """
-    from dragoman.training import session
+    from dragoman.training import inputs, session
 
-    folder = session.check(settings.load(options, config))
+    checked = settings.load(options, config)
+    folder = session.check(checked)
+    inputs.check(checked)
     output.say(f"the options are fine; the run folder is {folder}")
 
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dragoman import journal
+from dragoman.store.record import LeaseRecord
 
 talk = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -29,6 +30,14 @@ def error(message: str, hint: str = "") -> None:
 def say(text: str) -> None:
     """One line of talk on stderr."""
     talk.print(Text(_visible(text)))
+
+
+def waiting(lease: LeaseRecord, left: float) -> None:
+    """Say whose silence this machine waits for."""
+    say(
+        f"{lease.host} holds the lease of this run (epoch {lease.epoch}): waiting until it has been silent for "
+        f"{left:,.0f} s more; --take-over does not wait"
+    )
 
 
 def _visible(text: str) -> str:
@@ -84,6 +93,30 @@ def line(event: journal.Event, total_steps: int = 0) -> str:
                 f"DEGRADED at step {event.step:,}: not saved: {event.reason}; "
                 f"safe is step {event.last_safe_step:,}; training goes on"
             )
+        case journal.Fetching():
+            done = f"{event.num_bytes / 1e6:,.1f} of {event.of_bytes / 1e6:,.1f} MB"
+            return f"step {event.step:,}  fetching: {done}"
+        case journal.Draining():
+            return f"waiting for the upload of step {event.step:,} to {event.store} (at most {event.seconds:,.0f} s)"
+        case journal.ReplicatorStarted():
+            safe = f"step {event.safe_step:,} is there" if event.safe_step >= 0 else "nothing is there yet"
+            return f"copying to {event.store} (session {event.epoch}): {safe}"
+        case journal.UploadSkipped():
+            steps = ", ".join(f"{step:,}" for step in event.steps)
+            return f"step {steps} not uploaded: step {event.newer_step:,} was there before its turn"
+        case journal.Replicated():
+            size = f"{event.num_bytes / 1e6:,.1f} MB"
+            return f"step {event.step:,}  safe in {event.store} ({size}, {event.seconds:.1f} s)"
+        case journal.ReplicationFailed():
+            safe = f"step {event.safe_step:,}" if event.safe_step >= 0 else "not known"
+            return (
+                f"DEGRADED: {event.reason}; safe in the store is {safe}; "
+                f"tried again in {event.retry_seconds:,.0f} s, training goes on"
+            )
+        case journal.TransferHung():
+            return f"a transfer was silent for {event.seconds:,.0f} s: started anew"
+        case journal.ReplicatorEnded() if event.outcome != "done":
+            return f"copying ended: {event.reason}"
         case journal.StepSkipped():
             why = "passed over" if event.passed_over else f"not finite ({event.consecutive} in a row): skipped"
             return f"step {event.step:,}  {why}"

@@ -1,11 +1,14 @@
 """The answers of the verbs that look: as tables for people, or as JSON."""
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
-from dragoman.cli.output import data, print_json, table
+from dragoman.cli.output import data, print_json, say, table
+from dragoman.errors import ExitCode
 
 if TYPE_CHECKING:
     from dragoman.deploy.compare import Comparison
+    from dragoman.training.loop import Ending
     from dragoman.training.prepared import Report
 
 
@@ -52,6 +55,19 @@ def status(found: dict[str, Any], as_json: bool) -> None:
         data("safe: nothing yet")
     if degraded := found["degraded"]:
         data(f"DEGRADED for {_duration(degraded['since_seconds'])}: {degraded['reason']}")
+
+
+def ending(how: "Ending") -> None:
+    """The last line of a session: what is durable, where, and how to go on."""
+    if how.exit_code is ExitCode.DONE:
+        here = [str(how.folder)] if how.safe_step >= how.step else []
+        there = [how.store] if how.store_step >= how.step else []
+        say(f"{how.reason}; the model is in {' and '.join(here + there)}")
+        return
+    if how.store and how.store_step < how.step:
+        safe = f"only step {how.store_step:,} is safe" if how.store_step >= 0 else "nothing is safe yet"
+        say(f"in {how.store} {safe}; step {how.safe_step:,} is on this disk, and its upload goes on by itself")
+    say(f"continue with: dragoman resume {shlex.quote(str(how.folder))}")
 
 
 def _epoch(found: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dragoman.checkpoint.log import RunLog
+from dragoman.checkpoint.run_folder import CORPUS
 from dragoman.data import corpus, sources
 from dragoman.data.corpus import Text
 from dragoman.data.filters import Sample, clean
@@ -16,7 +17,6 @@ from dragoman.evaluation import report
 from dragoman.evaluation.report import Judged
 from dragoman.languages import Direction, parse_pair
 from dragoman.store.local import FolderStore
-from dragoman.training import inputs
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _read(data: Sequence[str], direction: Direction) -> list[Text]:
 
 def _test_split(model: str) -> list[Text]:
     folder = Path(model).expanduser()
-    found = [opened for path in sorted((folder / inputs.CORPUS).glob("*")) if (opened := corpus.open_corpus(path))]
+    found = [opened for path in sorted((folder / CORPUS).glob("*")) if (opened := corpus.open_corpus(path))]
     if not found:
         raise InputError(f"{model} is no run folder: what should it be scored on?", "--pair en-fr --data test.tsv")
     # `dragoman prepare` may have left others; only with this one is the test split unseen.

@@ -10,7 +10,7 @@ from dragoman import host
 from dragoman.errors import ModelError
 from dragoman.evaluation.decode import Request, decode
 from dragoman.languages import Direction
-from dragoman.model import nllb, vocabulary
+from dragoman.model import nllb, scratch, vocabulary
 from dragoman.model.vocabulary import Vocabulary
 from dragoman.training.optimizer import choose_arithmetic
 
@@ -66,12 +66,18 @@ def load(name: str, device: str = "auto") -> Translator:
 
 
 def base_of(name: str) -> str | None:
-    """The model that the run in folder `name` started from; None when `name` is no run folder."""
-    from dragoman.training import inputs, session
+    """The model that the run in folder `name` started from.
+
+    None when `name` is no run folder, or its start was made from data on another machine.
+    """
+    from dragoman.checkpoint.run_folder import stored_config
+    from dragoman.training import inputs
 
     folder = Path(name).expanduser()
-    config = session.stored_config(folder) if folder.is_dir() else None
+    config = stored_config(folder) if folder.is_dir() else None
     if config is None:
         return None
     base = folder / inputs.BASE
-    return str(base) if base.is_dir() else config.model.model
+    if base.is_dir():
+        return str(base)
+    return config.model.model if scratch.preset(config.model.model) is None else None

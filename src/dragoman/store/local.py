@@ -32,6 +32,8 @@ from dragoman.store.record import (
 )
 
 STAGING = "dragoman/staging"
+INBOX = "dragoman/inbox"
+"""Where files from another store arrive; a download that was cut goes on there."""
 LOCK = "dragoman/lock"
 
 _CHECKPOINT = re.compile(r"checkpoint-\d+(-[0-9a-f]+)?")
@@ -111,7 +113,7 @@ class FolderStore:
     def publish(
         self, records: Sequence[Record], files: Mapping[str, Path], root: CheckpointRecord | None = None
     ) -> None:
-        """See `Store`. Files in `staging` are moved, all others copied; they are fsynced either way."""
+        """See `Store`. Files in staging or inbox are moved, all others copied; they are fsynced either way."""
         for record in records:
             self._publish(record, files if record is records[0] else {})
         if root:
@@ -129,7 +131,8 @@ class FolderStore:
         with contextlib.suppress(OSError):
             self._remove_part_of(target, record)
             if isinstance(record, CheckpointRecord):
-                self._remove_tree(self.root / STAGING / record.nonce)
+                for place in (STAGING, INBOX):
+                    self._remove_tree(self.root / place / record.nonce)
 
     def publish_root(self, checkpoint: CheckpointRecord) -> None:
         """See `Store`. The root's model is the checkpoint's own file under a second name, or a copy."""
@@ -247,11 +250,11 @@ class FolderStore:
     def _place_files(self, record: CheckpointRecord, files: Mapping[str, Path]) -> None:
         if files.keys() != record.files.keys():
             raise ValueError(f"files {sorted(files)} are not those of the record, {sorted(record.files)}")
-        staging, folder = self.root / STAGING, self.root / record.folder
+        folder, ours = self.root / record.folder, [self.root / place for place in (STAGING, INBOX)]
         for name, source in files.items():
             target = folder / name
             self.disk.make_folders(target.parent)
-            if not source.is_relative_to(staging):
+            if not any(source.is_relative_to(place) for place in ours):
                 if problem := _difference(self._copy(source, target, record.files[name]), record.files[name]):
                     raise Damaged(f"{source}: {problem}")
             elif source.exists() or not target.exists():  # else an earlier attempt has moved it

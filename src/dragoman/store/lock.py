@@ -26,12 +26,13 @@ os.register_at_fork(after_in_child=_close_in_child)
 
 
 @contextlib.contextmanager
-def hold(path: Path, wait_seconds: float = 1.0) -> Generator[None]:
+def hold(path: Path, wait_seconds: float = 1.0, doing: str = "training in this folder") -> Generator[None]:
     """Hold the lock file at `path` for the length of a `with` block.
 
     Args:
         path: The lock file; its folder exists. Its content is the holder's process id.
         wait_seconds: How long a holder may take to go away; a look by `holder` is one, for an instant.
+        doing: What the holder is said to do.
 
     Raises:
         InputError: Another process holds it (names its process id), or there are no locks here.
@@ -39,7 +40,7 @@ def hold(path: Path, wait_seconds: float = 1.0) -> Generator[None]:
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        _wait(descriptor, path, wait_seconds)
+        _wait(descriptor, path, wait_seconds, doing)
     except BaseException:
         os.close(descriptor)
         raise
@@ -66,13 +67,13 @@ def holder(path: Path) -> int | None:
         os.close(descriptor)
 
 
-def _wait(descriptor: int, path: Path, wait_seconds: float) -> None:
+def _wait(descriptor: int, path: Path, wait_seconds: float, doing: str) -> None:
     deadline = time.monotonic() + wait_seconds
     while not _try(descriptor, fcntl.LOCK_EX):
         if time.monotonic() >= deadline:
             pid = _pid(descriptor)
             raise InputError(
-                f"{path.parent.parent}: process {pid} is training in this folder",
+                f"{path.parent.parent}: process {pid} is {doing}",
                 f"wait for it, stop it (kill {pid}), or give another --output",
             )
         time.sleep(0.05)

@@ -144,6 +144,11 @@ class CheckpointRecord(_Line):
     """Checkpoint whose model is published at the root; empty when none was ever measured."""
 
     @property
+    def place(self) -> tuple[int, int]:
+        """Where it stands in the run, in whatever store: the newest has the highest (epoch, step)."""
+        return self.epoch, self.step
+
+    @property
     def is_whole(self) -> bool:
         """Whether training can continue from it; of some only the model is kept."""
         return any(name.startswith(TRAINING) for name in self.files)

@@ -11,9 +11,12 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from dragoman.checkpoint.run_folder import CORPUS, corpus_files
 from dragoman.config import RunConfig
+from dragoman.data import corpus as corpus_data
 from dragoman.data import prepare
 from dragoman.data.corpus import Corpus
 from dragoman.data.prepare import Selection
@@ -24,8 +27,8 @@ from dragoman.languages import Direction, parse_pair
 from dragoman.model import nllb, scratch, vocabulary
 from dragoman.model.vocabulary import Vocabulary
 from dragoman.store.disk import Disk
+from dragoman.store.record import CheckpointRecord
 
-CORPUS = "dragoman/corpus"
 BASE = "dragoman/base"
 BASE_KEY = "made_from.json"
 REJECTED = "dragoman/rejected.tsv"
@@ -73,7 +76,22 @@ def sources_of(config: RunConfig, direction: Direction) -> list[Source]:
     return open_sources(config.data.data, direction, on_bad_rows=config.data.on_bad_rows)
 
 
-def obtain(config: RunConfig, folder: Path, journal: Journal, disk: Disk, *, begun: bool = False) -> Inputs:
+def check(config: RunConfig) -> None:
+    """Look at data and base model of a run that begins, without reading them.
+
+    Raises:
+        InputError: A source serves no pair or cannot be opened, or the base model is not one.
+    """
+    directions = directions_of(config)
+    for direction in directions:
+        sources_of(config, direction)
+    if scratch.preset(config.model.model) is None and (base := nllb.check_name(config.model.model)):
+        vocabulary.load(base, _codes(directions))
+
+
+def obtain(
+    config: RunConfig, folder: Path, journal: Journal, disk: Disk, begun: CheckpointRecord | None = None
+) -> Inputs:
     """Find or make the base model and the corpus of a run below its folder.
 
     Args:
@@ -81,7 +99,8 @@ def obtain(config: RunConfig, folder: Path, journal: Journal, disk: Disk, *, beg
         folder: The run folder.
         journal: Told of the corpus.
         disk: Takes every change.
-        begun: The run has a checkpoint; so a scratch model that is there stays, even if the data has changed.
+        begun: The whole checkpoint in the folder that training continues from: architecture and tokenizer are
+            its own, and so is the corpus where the data is not at hand.
 
     Raises:
         DataError: The data cannot be read, or leaves nothing to train on.
@@ -89,25 +108,20 @@ def obtain(config: RunConfig, folder: Path, journal: Journal, disk: Disk, *, beg
     """
     started = time.monotonic()
     directions = directions_of(config)
-    codes = {code for way in directions for code in (way.source, way.target)}
-    key = prepare.inputs_digest(config.data, directions, config.training.seed)
-    selection: Selection | None = None
-    sizes = scratch.preset(config.model.model)
-    if sizes is None:
-        base = nllb.find(config.model.model, config.model.revision)
-    else:
-        base = folder / BASE
-        made_from = {"inputs": key, "preset": config.model.model, "seed": config.training.seed}
-        if not _is_made_from(base, made_from) and not (begun and (base / BASE_KEY).exists()):
-            selection = prepare.select(config.data, directions, config.training.seed)
-            _make_base(base, selection, sizes, made_from, disk)
-    encoder = vocabulary.load(base, codes)
-    corpus = prepare.find(folder / CORPUS, key, encoder)
+    selecting = _Selecting(config, directions)
+    base = folder / begun.folder if begun else _base(config, folder, selecting, disk)
+    encoder = vocabulary.load(base, _codes(directions))
+    corpus = _stored(folder, begun, selecting)
     reused = corpus is not None
     if corpus is None:
-        selection = selection or prepare.select(config.data, directions, config.training.seed)
+        corpus = prepare.find(folder / CORPUS, selecting.key, encoder)
+        reused = corpus is not None
+    if corpus is None:
+        selection = selecting.selection
         disk.make_folders(folder / CORPUS)
-        corpus = prepare.build(folder / CORPUS, key, selection, directions, encoder, config.data.max_tokens, disk)
+        corpus = prepare.build(
+            folder / CORPUS, selecting.key, selection, directions, encoder, config.data.max_tokens, disk
+        )
         if selection.rejected:
             prepare.write_rejected(folder / REJECTED, selection.rejected, disk)
     else:
@@ -123,7 +137,64 @@ def obtain(config: RunConfig, folder: Path, journal: Journal, disk: Disk, *, beg
             seconds=time.monotonic() - started,
         )
     )
-    return Inputs(base, encoder, corpus, sizes is not None)
+    return Inputs(base, encoder, corpus, scratch.preset(config.model.model) is not None)
+
+
+@dataclass
+class _Selecting:
+    """The data of a run, read only when somebody asks."""
+
+    config: RunConfig
+    directions: list[Direction]
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of everything that decides the selection; reads every file."""
+        return prepare.inputs_digest(self.config.data, self.directions, self.config.training.seed)
+
+    @cached_property
+    def selection(self) -> Selection:
+        """The pairs of each split."""
+        return prepare.select(self.config.data, self.directions, self.config.training.seed)
+
+
+def _base(config: RunConfig, folder: Path, selecting: _Selecting, disk: Disk) -> Path:
+    """The base model of a run that begins: found, or built from the data."""
+    sizes = scratch.preset(config.model.model)
+    if sizes is None:
+        return nllb.find(config.model.model, config.model.revision)
+    base = folder / BASE
+    made_from = {"inputs": selecting.key, "preset": config.model.model, "seed": config.training.seed}
+    if not _is_made_from(base, made_from):
+        _make_base(base, selecting.selection, sizes, made_from, disk)
+    return base
+
+
+def _stored(folder: Path, begun: CheckpointRecord | None, selecting: _Selecting) -> Corpus | None:
+    """The corpus that a checkpoint was trained on, where the data that it was made from is not at hand.
+
+    Raises:
+        InputError: Neither is here.
+    """
+    if begun is None:
+        return None
+    try:
+        for direction in selecting.directions:
+            sources_of(selecting.config, direction)
+        return None  # at hand: whether it is still the same is found out as at every start
+    except InputError as missing:
+        files = corpus_files(folder, begun.corpus)
+        found = corpus_data.open_corpus(next(iter(files.values())).parent) if files else None
+        if found is None:
+            raise InputError(
+                f"the prepared data of this run is neither here nor in its store, and {missing.message}",
+                "--data with the files that the run was started with",
+            ) from missing
+        return found
+
+
+def _codes(directions: Sequence[Direction]) -> set[str]:
+    return {code for way in directions for code in (way.source, way.target)}
 
 
 def _is_made_from(base: Path, made_from: dict[str, object]) -> bool:

@@ -6,7 +6,7 @@ There are no callbacks: to change what happens in training, change this page.
 import contextlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from dragoman.store.disk import Disk
 from dragoman.training import dev, saving, session
 from dragoman.training.metrics import Metrics
 from dragoman.training.optimizer import learning_rate
+from dragoman.training.replication import Replication
 from dragoman.training.session import Session
 from dragoman.training.step import StepResult, train_step
 from dragoman.training.stop import Stop
@@ -34,12 +35,17 @@ class Ending:
     step: int
     total_steps: int
     safe_step: int
-    """The newest step that is durable."""
+    """The newest step that is durable in the folder."""
+    store: str = ""
+    """URL of the durable store; empty when the run has none."""
+    store_step: int = -1
+    """The newest step that the durable store holds; -1 for none."""
 
     @property
     def exit_code(self) -> ExitCode:
         """0 when all is done and durable, else 75: resume me."""
-        return ExitCode.DONE if self.outcome == "done" else ExitCode.RESUME_ME
+        is_safe = not self.store or self.store_step >= self.step
+        return ExitCode.DONE if self.outcome == "done" and is_safe else ExitCode.RESUME_ME
 
 
 def run(config: RunConfig, echo: Callable[[Event], None] = lambda event: None, disk: Disk | None = None) -> Ending:
@@ -60,14 +66,16 @@ def run(config: RunConfig, echo: Callable[[Event], None] = lambda event: None, d
     with Stop(config.training.max_hours) as stop, opening as store:
         opened = session.open_session(config, store, stop, echo)
         if isinstance(opened, session.Finished):
-            return Ending(folder, "done", "was done before", opened.step, opened.total_steps, opened.step)
+            return _was_done(config, opened, folder, stop)
         stop.has_work = True
+        if opened.replication:
+            opened.replication.start()
         try:
             reason = train(opened)
         except BaseException as error:
             _record_failure(opened, error)
             raise
-        return _end(opened, reason)
+        return _drained(config, _end(opened, reason), opened.replication, stop)
 
 
 def train(run: Session) -> str:
@@ -75,6 +83,7 @@ def train(run: Session) -> str:
     state, total = run.state, run.plan.total_steps
     metrics = Metrics(run.config.evaluation.log_steps)
     while state.step < total:
+        _follow_copying(run)
         if reason := run.stop.reason(metrics.step_seconds):
             return reason
         if state.step in state.pass_over:
@@ -195,6 +204,40 @@ def _end(run: Session, reason: str) -> Ending:
     saving.finish(run, outcome, words)
     run.journal.append(SessionEnded(outcome=outcome, reason=words, step=run.state.step, safe_step=run.safe_step))
     return Ending(run.folder, outcome, words, run.state.step, total, run.safe_step)
+
+
+def _follow_copying(run: Session) -> None:
+    """Take note of how the copying to the durable store goes.
+
+    Raises:
+        Superseded: Another machine has taken over this run.
+    """
+    if run.replication:
+        run.replication.poll()
+        run.stop.upload_seconds = run.replication.upload_seconds
+
+
+def _drained(config: RunConfig, ending: Ending, copying: Replication | None, stop: Stop) -> Ending:
+    """Wait for the last upload, and say what the durable store holds.
+
+    Raises:
+        Superseded: Another machine has taken over this run.
+    """
+    if copying is None:
+        return ending
+    copying.drain(ending.step, min(config.store.drain_minutes * 60, stop.seconds_left))
+    return replace(ending, store=copying.url, store_step=copying.safe_step)
+
+
+def _was_done(config: RunConfig, done: session.Finished, folder: Path, stop: Stop) -> Ending:
+    """Nothing is left to train; perhaps to upload."""
+    copying, step = done.replication, done.step
+    ending = Ending(folder, "done", "was done before", step, step, step if done.is_here else 0)
+    if copying and not done.is_here:
+        return replace(ending, store=copying.url, store_step=copying.safe_step)
+    if copying:
+        copying.start()
+    return _drained(config, ending, copying, stop)
 
 
 def _record_failure(run: Session, error: BaseException) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from dragoman import host
 from dragoman.checkpoint.log import RunLog
+from dragoman.checkpoint.run_folder import JOURNAL, compare, stored_config
 from dragoman.config import RunConfig
 from dragoman.journal import Journal
 from dragoman.training import inputs, session
@@ -32,11 +33,12 @@ def prepare(config: RunConfig) -> Report:
         InputError: Options, data or model are wrong, or the folder holds another run.
     """
     folder = session.check(config)
-    session.compare(session.stored_config(folder), config, folder)
+    compare(stored_config(folder), config, folder)
+    inputs.check(config)
     host.be_gentle()
     with session.opened_folder(folder, config.save.single_writer) as store:
-        begun = RunLog(store).newest is not None
-        corpus = inputs.obtain(config, folder, Journal(folder / session.JOURNAL), store.disk, begun=begun).corpus
+        begun = RunLog(store).newest
+        corpus = inputs.obtain(config, folder, Journal(folder / JOURNAL), store.disk, begun).corpus
     return Report(
         corpus.folder,
         corpus.digest,

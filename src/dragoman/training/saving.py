@@ -7,9 +7,9 @@ a minute later. What counts as safe is only what a record in the store says.
 import time
 from typing import TYPE_CHECKING, Literal
 
-from dragoman.checkpoint.restore import newest_good, repair_root
+from dragoman.checkpoint.restore import Report, newest_good, repair_root
 from dragoman.errors import ConfigMismatch, StoreUnavailable
-from dragoman.journal import Saved, SaveFailed, Warned
+from dragoman.journal import Journal, Saved, SaveFailed, Warned
 from dragoman.model import nllb
 from dragoman.store.record import CheckpointRecord
 from dragoman.training import state
@@ -88,21 +88,33 @@ def _publish(run: "Session") -> CheckpointRecord:
     )
 
 
-def load_newest(run: "Session") -> CheckpointRecord | None:
+def reporter(journal: Journal) -> Report:
+    """Makes every checkpoint that is passed over a warning."""
+
+    def report(checkpoint: CheckpointRecord, why: str) -> None:
+        journal.append(Warned(message=f"{checkpoint.folder} is not used: {why}"))
+
+    return report
+
+
+def load_newest(run: "Session") -> None:
     """Put the newest good checkpoint into the session, or the base model when there is none.
 
     Raises:
         Damaged: There are checkpoints, but every one is damaged.
+    """
+    load(run, newest_good(run.log, reporter(run.journal)))
+
+
+def load(run: "Session", checkpoint: CheckpointRecord | None) -> None:
+    """Put a checkpoint that is whole into the session; the base model when there is none.
+
+    Raises:
         ConfigMismatch: The checkpoint was made from other data.
     """
-
-    def report(checkpoint: CheckpointRecord, why: str) -> None:
-        run.journal.append(Warned(message=f"{checkpoint.folder} is not used: {why}"))
-
-    checkpoint = newest_good(run.log, report)
     if checkpoint is None:
         _load_base(run)
-        return None
+        return
     if checkpoint.corpus != run.corpus.digest:
         raise ConfigMismatch(
             f"--data: the files in {run.folder}'s run have changed since {checkpoint.folder} was saved",
@@ -112,11 +124,10 @@ def load_newest(run: "Session") -> CheckpointRecord | None:
     run.scaler.load_state_dict(run.state.scaler)
     if changes := run.arithmetic.changes_since(run.state.computed_with):
         run.journal.append(Warned(message=f"the resume is not bit-identical, the machine differs: {changes}"))
-    repair_root(run.log, report)
-    is_live = any(live.nonce == checkpoint.best for live in run.log.checkpoints)
+    repair_root(run.log, reporter(run.journal))
+    is_live = any(kept.nonce == checkpoint.best for kept in run.log.kept)
     run.resumed_from, run.best = checkpoint.nonce, checkpoint.best if is_live else ""
     run.safe_step, run.safe_time = run.state.step, time.monotonic()
-    return checkpoint
 
 
 def _forget_unsaved_best(run: "Session") -> None:

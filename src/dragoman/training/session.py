@@ -6,7 +6,6 @@ another session may see is changed.
 """
 
 import contextlib
-import re
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -14,35 +13,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-import yaml
-from pydantic import ValidationError
 
 from dragoman import host
-from dragoman.checkpoint.lease import take_lease
 from dragoman.checkpoint.log import RunLog
-from dragoman.config import RunConfig, differences, from_flat
+from dragoman.checkpoint.replicate import url_of
+from dragoman.checkpoint.run_folder import CONFIG, JOURNAL, compare, run_folder, stored_config
+from dragoman.config import RunConfig
 from dragoman.data.batch_plan import BatchPlan
 from dragoman.data.corpus import Corpus
 from dragoman.data.loader import Loader
-from dragoman.errors import ConfigMismatch, InputError
+from dragoman.errors import InputError
 from dragoman.journal import Event, Journal, SessionStarted, Warned
-from dragoman.model import nllb, scratch, vocabulary
+from dragoman.model import nllb
 from dragoman.model.vocabulary import check_codes
 from dragoman.store.disk import Disk
 from dragoman.store.local import FolderStore
 from dragoman.store.record import CheckpointRecord
+from dragoman.training import durable as durable_store
 from dragoman.training import inputs, saving
+from dragoman.training.durable import Durable
 from dragoman.training.inputs import Inputs
 from dragoman.training.optimizer import Arithmetic, build, choose_arithmetic
+from dragoman.training.replication import Replication
 from dragoman.training.state import TrainState
 from dragoman.training.step import to_device
 from dragoman.training.stop import Stop
 
 if TYPE_CHECKING:
     from transformers import M2M100ForConditionalGeneration
-
-CONFIG = "dragoman/config.yaml"
-JOURNAL = "dragoman/journal.jsonl"
 
 
 @dataclass
@@ -64,6 +62,8 @@ class Session:
     scaler: torch.amp.GradScaler
     small_files: dict[str, bytes]
     state: TrainState
+    replication: Replication | None = None
+    """The copying to the durable store; None when the run has none."""
     resumed_from: str = ""
     """Nonce of the checkpoint that this session started from."""
     best: str = ""
@@ -83,27 +83,27 @@ class Session:
 
 @dataclass(frozen=True)
 class Finished:
-    """The run has nothing left to do."""
+    """The run has nothing left to train."""
 
     step: int
-    total_steps: int
+    is_here: bool
+    """Whether its end is in the run folder; else it is in the durable store alone."""
+    replication: Replication | None
+    """Brings what is missing to the durable store; None when the run has none."""
 
 
 def check(config: RunConfig) -> Path:
-    """Look at everything that can be judged without touching the disk; returns the run folder.
+    """Look at everything that can be judged without touching data or disk; returns the run folder.
 
     Raises:
-        InputError: Languages, data, device, precision or the model are wrong.
+        InputError: Languages, device, precision or store are wrong.
     """
     folder = run_folder(config)
-    directions = inputs.directions_of(config)
-    for direction in directions:
-        inputs.sources_of(config, direction)
+    inputs.directions_of(config)
     choose_arithmetic(config.training.device, config.training.precision)
-    if scratch.preset(config.model.model) is None and (base := nllb.check_name(config.model.model)):
-        vocabulary.load(base, {code for way in directions for code in (way.source, way.target)})
+    url = url_of(config, folder)
     exists = (folder / CONFIG).exists()
-    if config.save.resume == "must" and not exists:
+    if config.save.resume == "must" and not exists and url is None:
         raise InputError(f"--resume must: there is no run in {folder}", "the --output of the run, or --resume auto")
     if config.save.resume == "never" and exists:
         raise InputError(f"--resume never: {folder} holds a run", "another --output, or --resume auto to continue it")
@@ -112,7 +112,7 @@ def check(config: RunConfig) -> Path:
 
 @contextlib.contextmanager
 def opened_folder(folder: Path, single_writer: bool, disk: Disk | None = None) -> Generator[FolderStore]:
-    """The store of a run folder, made and locked; when the input turns out wrong, a new folder goes again.
+    """The store of a run folder, made and locked; a new folder in which nothing came to be goes again.
 
     Args:
         folder: The run folder.
@@ -128,14 +128,13 @@ def opened_folder(folder: Path, single_writer: bool, disk: Disk | None = None) -
     with store.lock():
         try:
             yield store
-        except InputError:
+        finally:
             if is_new:
                 _take_away(folder)
-            raise
 
 
 def _take_away(folder: Path) -> None:
-    """Remove a run folder in which there is nothing yet."""
+    """Remove a run folder in which nothing is."""
     ours = folder / "dragoman"
     names = {path.name for path in ours.iterdir()}
     if names <= {"lock", "log", "staging"}:
@@ -145,44 +144,6 @@ def _take_away(folder: Path) -> None:
             (ours / "lock").unlink()
             ours.rmdir()
             folder.rmdir()
-
-
-def run_folder(config: RunConfig) -> Path:
-    """`--output`, or a name made of pairs and model, so that the same command finds its run again."""
-    if config.save.output:
-        return config.save.output.expanduser()
-    words = "+".join(config.data.language_pairs) + "-" + config.model.model.rstrip("/").rsplit("/", 1)[-1]
-    return Path("runs") / re.sub(r"[^\w.+-]+", "-", words)
-
-
-def stored_config(folder: Path) -> RunConfig | None:
-    """The configuration of the run in `folder`; None when there is none.
-
-    Raises:
-        InputError: The file is damaged.
-    """
-    path = folder / CONFIG
-    if not path.exists():
-        return None
-    try:
-        return from_flat(yaml.safe_load(path.read_text("utf-8")))
-    except (yaml.YAMLError, ValidationError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not a run's configuration: {error}", "restore the file") from None
-
-
-def compare(stored: RunConfig | None, config: RunConfig, folder: Path) -> None:
-    """Refuse to continue a run with settings that would make it another run.
-
-    Raises:
-        ConfigMismatch: Shows every difference.
-    """
-    if stored is None or not (changed := differences(stored, config)):
-        return
-    lines = [f"  --{name.replace('_', '-')}: {old} → {new}" for name, old, new in changed]
-    raise ConfigMismatch(
-        f"{folder} holds a run with other settings:\n" + "\n".join(lines),
-        f"dragoman resume {folder} (keeps its settings), or another --output for a new run",
-    )
 
 
 def open_session(
@@ -200,14 +161,23 @@ def open_session(
     arithmetic = set_up_torch(config)
     journal = Journal(folder / JOURNAL, echo)
     log = RunLog(store)
-    made = inputs.obtain(config, folder, journal, store.disk, begun=log.newest is not None)
+    durable = durable_store.look(config, folder, log, journal)
+    if done := _finished(log, durable, folder, journal):
+        return done
+    begun: CheckpointRecord | None = None
+    if _has_begun(config, log, durable):
+        durable_store.hold(durable, config, log, folder)
+        begun = durable_store.restore_point(durable, log, store, saving.reporter(journal))
+    else:
+        inputs.check(config)
+    if begun:
+        durable_store.bring_corpus(durable, store, begun.corpus)
+    made = inputs.obtain(config, folder, journal, store.disk, begun)
     plan = plan_of(config, made.corpus)
-    if log.finished and log.finished.outcome == "done":
-        return Finished(log.finished.step, plan.total_steps)
     model = nllb.to_device(nllb.load(made.base, config.model.dropout), arithmetic.device)
     loader = Loader(made.corpus, plan)
     _check_first_batch(model, loader, arithmetic, made, journal)
-    take_lease(log, host.name())
+    durable_store.hold(durable, config, log, folder)
     run = Session(
         config=config,
         folder=folder,
@@ -224,12 +194,39 @@ def open_session(
         scaler=arithmetic.scaler(),
         small_files=nllb.model_files(model, made.base),
         state=TrainState(microbatch=config.training.batch_size),
+        replication=Replication(folder, durable.url, durable.owner, journal) if durable else None,
     )
     _write_root(run, store.disk)
     log.clean()
-    restored = saving.load_newest(run)
-    _announce(run, restored)
+    saving.load(run, begun)
+    _announce(run, begun)
     return run
+
+
+def _finished(log: RunLog, durable: Durable | None, folder: Path, journal: Journal) -> Finished | None:
+    """Whether all is done, here or in the store."""
+    if log.finished and log.finished.outcome == "done":
+        copying = Replication(folder, durable.url, "", journal) if durable else None
+        return Finished(log.finished.step, True, copying)
+    end = durable.log.finished if durable and durable.log else None
+    if durable and end and end.outcome == "done":
+        return Finished(end.step, False, Replication(folder, durable.url, "", journal, safe_step=end.step))
+    return None
+
+
+def _has_begun(config: RunConfig, log: RunLog, durable: Durable | None) -> bool:
+    """Whether there is a checkpoint to go on from, here or in the store.
+
+    Raises:
+        InputError: `--resume` says otherwise.
+    """
+    begun = log.newest or (durable.newest if durable else None)
+    if config.save.resume == "must" and not log.lease and not begun:
+        where = durable.url if durable else log.store
+        raise InputError(f"--resume must: there is no run in {where}", "the store of a run, or --resume auto")
+    if config.save.resume == "never" and durable and durable.newest:
+        raise InputError(f"--resume never: {durable.url} holds a run", "another --store, or --resume auto")
+    return begun is not None
 
 
 def plan_of(config: RunConfig, corpus: Corpus) -> BatchPlan:
@@ -291,5 +288,6 @@ def _announce(run: Session, restored: CheckpointRecord | None) -> None:
             host=host.name(),
             pid=host.process_id(),
             resumed_from=restored.folder if restored else "",
+            store=run.replication.url if run.replication else "",
         )
     )

@@ -6,6 +6,7 @@ there is nothing to save, and the process ends at once; a second signal also end
 once: what is recorded is safe anyway.
 """
 
+import math
 import os
 import signal
 import time
@@ -28,6 +29,8 @@ class Stop:
         self.received: signal.Signals | None = None
         self.save_seconds = 0.0
         """What the last save took: the time that the last checkpoint needs."""
+        self.upload_seconds = 0.0
+        """What the last upload took: the time that the last checkpoint needs after it was saved."""
         self.has_work = False
         """Whether there are steps that a checkpoint would save."""
         self._before: dict[signal.Signals, Any] = {}
@@ -42,8 +45,13 @@ class Stop:
             return self.received.name
         if self.deadline is None:
             return ""
-        needed = 2 * self.save_seconds + step_seconds
+        needed = 2 * self.save_seconds + 1.5 * self.upload_seconds + step_seconds
         return f"--max-hours {self.max_hours:g}" if self.clock() + needed >= self.deadline else ""
+
+    @property
+    def seconds_left(self) -> float:
+        """Time until the deadline; infinite without one."""
+        return math.inf if self.deadline is None else max(0.0, self.deadline - self.clock())
 
     def _receive(self, number: int, _: FrameType | None) -> None:
         if self.received:
