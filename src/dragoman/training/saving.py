@@ -11,8 +11,10 @@ from dragoman.checkpoint.restore import Report, newest_good, repair_root
 from dragoman.errors import ConfigMismatch, StoreUnavailable
 from dragoman.journal import Journal, Saved, SaveFailed, Warned
 from dragoman.model import nllb
+from dragoman.store.base import CARD
+from dragoman.store.card import seal
 from dragoman.store.record import CheckpointRecord
-from dragoman.training import state
+from dragoman.training import card, state
 from dragoman.training.state import TrainState
 
 if TYPE_CHECKING:
@@ -72,7 +74,8 @@ def _publish(run: "Session") -> CheckpointRecord:
     nonce = run.log.new_nonce()
     staged = run.store.staging(nonce)
     run.state.scaler, run.state.computed_with = run.scaler.state_dict(), run.arithmetic.facts()
-    files = state.write(run.store.disk, staged, run.model, run.optimizer, run.state, run.small_files, run.config)
+    small = run.small_files | {CARD: _card(run)}
+    files = state.write(run.store.disk, staged, run.model, run.optimizer, run.state, small, run.config)
     is_best = run.state.best_step == run.state.step or run.config.evaluation.eval_steps == 0
     best_chrf = {"chrf": run.state.best_chrf} if run.state.best_chrf >= 0 else {}
     return run.log.publish_checkpoint(
@@ -86,6 +89,13 @@ def _publish(run: "Session") -> CheckpointRecord:
         losses=run.state.losses,
         best=nonce if is_best else run.best,
     )
+
+
+def _card(run: "Session") -> bytes:
+    pairs = run.corpus.counts("train")
+    step, total = run.state.step, run.plan.total_steps
+    chrf = run.state.best_chrf if run.state.best_chrf >= 0 else None
+    return seal(card.text(run.config, run.corpus.directions, pairs, step=step, total_steps=total, chrf=chrf))
 
 
 def reporter(journal: Journal) -> Report:
