@@ -236,6 +236,7 @@ def _was_done(config: RunConfig, done: session.Finished, folder: Path, stop: Sto
     if copying and not done.is_here:
         return replace(ending, store=copying.url, store_step=copying.safe_step)
     if copying:
+        session.write_config(folder, config, Disk())
         copying.start()
     return _drained(config, ending, copying, stop)
 

@@ -116,10 +116,18 @@ class Replication:
             raise Superseded(self.ended.reason, "let that one go on, or take the run back with dragoman resume")
 
     def _keep_running(self) -> None:
-        if self._process is not None:
-            self._process.poll()  # else it stays a zombie
+        code = self._process.poll() if self._process else None  # not asked, it would stay a zombie
         if watchdog.holder(self.folder) is not None or self.clock() - self._started < RESTART_SECONDS:
             return
+        if code:
+            self.journal.append(
+                ReplicationFailed(
+                    reason=f"the copying process ended (exit code {code}): see {self.folder / watchdog.LOG_FILE}",
+                    safe_step=self.safe_step,
+                    attempts=1,
+                    retry_seconds=0.0,
+                )
+            )
         self._started, self.ended = self.clock(), None
         words = [sys.executable, "-m", "dragoman", "replicate", str(self.folder), "--beside-trainer"]
         words += ["--owner", self.owner] if self.owner else []

@@ -270,7 +270,12 @@ def _write_root(run: Session, disk: Disk) -> None:
     """The small files that make the run folder itself loadable, and the run's configuration."""
     for name, content in run.small_files.items():
         disk.replace(run.folder / name, content)
-    disk.replace(run.folder / CONFIG, run.config.to_yaml(stored=True).encode())
+    write_config(run.folder, run.config, disk)
+
+
+def write_config(folder: Path, config: RunConfig, disk: Disk) -> None:
+    """Store the run's settings in its folder, where the copying finds them too."""
+    disk.replace(folder / CONFIG, config.to_yaml(stored=True).encode())
 
 
 def _announce(run: Session, restored: CheckpointRecord | None) -> None:
