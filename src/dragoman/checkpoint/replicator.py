@@ -264,7 +264,7 @@ class Replicator:
                 skipped.clear()
             elif isinstance(record, CheckpointRecord) and record.place < checkpoint.place:
                 skipped.append(record)
-        steps = [record.step for record in skipped if record.nonce not in self._said and remote.newest]
+        steps = [record.step for record in skipped if record.nonce not in self._said]
         self._said |= {record.nonce for record in skipped}
         if steps:
             self.echo(journal.UploadSkipped(steps=steps, newer_step=checkpoint.step))

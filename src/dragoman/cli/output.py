@@ -17,6 +17,9 @@ from rich.text import Text
 from dragoman import journal
 from dragoman.store.record import LeaseRecord
 
+SHOWN_STEPS = 5
+"""How many of the steps that were not uploaded are named."""
+
 talk = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -102,7 +105,8 @@ def line(event: journal.Event, total_steps: int = 0) -> str:
             safe = f"step {event.safe_step:,} is there" if event.safe_step >= 0 else "nothing is there yet"
             return f"copying to {event.store} (session {event.epoch}): {safe}"
         case journal.UploadSkipped():
-            steps = ", ".join(f"{step:,}" for step in event.steps)
+            more = f" and {len(event.steps) - SHOWN_STEPS} more" if len(event.steps) > SHOWN_STEPS else ""
+            steps = ", ".join(f"{step:,}" for step in event.steps[-SHOWN_STEPS:]) + more
             return f"step {steps} not uploaded: step {event.newer_step:,} was there before its turn"
         case journal.Replicated():
             size = f"{event.num_bytes / 1e6:,.1f} MB"
