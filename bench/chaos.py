@@ -4,12 +4,17 @@
    then the weights of the run against those of one that was never disturbed.
 2. A whole session loses its machine before every single change of the disk, in two models
    (process killed, power cut), and goes on from what is left to the same weights.
+3. Runs with a durable store (a stand-in for the Hub, a folder) lose trainer, replicator, both,
+   or the whole machine with its disk, 200 times and more, and end with the same weights.
+4. Two and three machines in a simulation with a virtual clock: 20,000 schedules of pauses, lost
+   answers, late commits and stale reads.
 
-Usage: python bench/chaos.py [--kills 20]
+Usage: python bench/chaos.py [--kills 20] [--storm-kills 200] [--schedules 20000]
 """
 
 import argparse
 import datetime
+import json
 import os
 import subprocess
 import sys
@@ -76,6 +81,35 @@ def lost_machines(loss: Loss, folder: Path) -> str:
     return f"| {loss.replace('_', ' ')} | {len(points)} | {verdict} | {time.monotonic() - started:.0f} |"
 
 
+STORMS = (("hub", 0.4, False), ("hub", 0.35, False), ("file", 0.15, False), ("hub", 0.1, True))
+"""Store, share of the kills, whether each session is the real command instead of a fork."""
+
+
+def storm(number: int, kills: int, folder: Path) -> str:
+    """One row of the third table."""
+    store, share, is_real = STORMS[number]
+    words = [sys.executable, "-m", "tests.support.storm", "--store", store, "--seed", str(number + 1)]
+    words += ["--kills", str(max(1, round(kills * share))), "--folder", str(folder)] + ["--real"] * is_real
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1) or not done.stdout.strip():
+        return f"| {store} | | | | **DIFFERENT: {done.stderr.strip().splitlines()[-1]}** | |"
+    met = json.loads(done.stdout)
+    by = ", ".join(f"{victim} {count}" for victim, count in sorted(met["by_victim"].items()))
+    how = "real command" if is_real else "forked"
+    verdict = "identical" if met["alike"] else "**DIFFERENT**"
+    return f"| {store}, {how} | {met['kills']} | {by} | {met['runs']} | {verdict} | {met['seconds']:.0f} |"
+
+
+def simulation(schedules: int, folder: Path) -> str:
+    """The report of the simulation."""
+    report = folder / "report.md"
+    words = [sys.executable, "-m", "tests.support.simulation", "--schedules", str(schedules), "--seed", "1"]
+    done = subprocess.run([*words, "--report", str(report)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        return f"**DIFFERENT**: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+    return report.read_text("utf-8")
+
+
 def made(folder: Path) -> Path:
     folder.mkdir()
     return folder
@@ -84,7 +118,10 @@ def made(folder: Path) -> Path:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
-    count = parser.parse_args().kills
+    parser.add_argument("--storm-kills", type=int, default=210)
+    parser.add_argument("--schedules", type=int, default=20_000)
+    wanted = parser.parse_args()
+    count = wanted.kills
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     today = datetime.date.today().isoformat()
     lines = [
@@ -104,6 +141,11 @@ def main() -> int:
     losses: list[Loss] = ["killed", "power_cut"]
     with tempfile.TemporaryDirectory() as temporary, ProcessPoolExecutor(max_workers=2) as workers:
         killed = [workers.submit(kills, n, count, made(Path(temporary) / f"kills-{n}")) for n in (1, 2, 4)]
+        storms = [
+            workers.submit(storm, number, wanted.storm_kills, made(Path(temporary) / f"storm-{number}"))
+            for number in range(len(STORMS))
+        ]
+        simulated = workers.submit(simulation, wanted.schedules, made(Path(temporary) / "simulation"))
         lost = [workers.submit(lost_machines, loss, made(Path(temporary) / loss)) for loss in losses]
         lines += [row.result() for row in killed]
         lines += [
@@ -114,6 +156,19 @@ def main() -> int:
             "|---|---|---|---|",
         ]
         lines += [row.result() for row in lost]
+        lines += [
+            "",
+            "## Trainer, replicator or machine killed beside a durable store",
+            "",
+            "SIGKILL at seeded instants; *disk*: trainer and replicator killed and the run folder wiped. Compared with an",
+            "undisturbed run: published weights, and weights, moments, losses and pairs seen of the last checkpoint, in",
+            "the folder and in the store.",
+            "",
+            "| store, sessions | kills | of whom | runs | result | seconds |",
+            "|---|---|---|---|---|---|",
+        ]
+        lines += [row.result() for row in storms]
+        lines += ["", "## Two and three machines, simulated", "", simulated.result()]
     report = "\n".join(lines) + "\n"
     Path(f"bench/chaos_cpu_{today}.md").write_text(report, encoding="utf-8")
     print(report)

@@ -10,26 +10,15 @@ import errno
 import math
 import os
 import re
-import secrets
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from dragoman.errors import Damaged, InputError, StoreUnavailable
+from dragoman.errors import Damaged, StoreUnavailable
 from dragoman.store import lock, probe, root
-from dragoman.store.base import MODEL_FILE, NumberTaken
+from dragoman.store.base import MODEL_FILE
 from dragoman.store.disk import PART, Disk, digest, part
-from dragoman.store.record import (
-    COPY_BACK,
-    LOG,
-    TRAINING,
-    CheckpointRecord,
-    DropRecord,
-    FileEntry,
-    Record,
-    TrimRecord,
-    parse,
-    record_name,
-)
+from dragoman.store.folder_log import FolderLog
+from dragoman.store.record import LOG, TRAINING, CheckpointRecord, DropRecord, FileEntry, Record, TrimRecord
 
 STAGING = "dragoman/staging"
 INBOX = "dragoman/inbox"
@@ -37,7 +26,6 @@ INBOX = "dragoman/inbox"
 LOCK = "dragoman/lock"
 
 _CHECKPOINT = re.compile(r"checkpoint-\d+(-[0-9a-f]+)?")
-_RECORD = re.compile(r"\d{6,}\.json")
 _DAMAGE = {
     errno.ENOENT: "missing",
     errno.ENOTDIR: "missing",
@@ -60,6 +48,7 @@ class FolderStore:
         self.root = root
         self.disk = disk or Disk()
         self._single_writer = single_writer
+        self._log = FolderLog(self.disk, root, single_writer=single_writer)
 
     def __str__(self) -> str:
         return str(self.root)
@@ -84,7 +73,7 @@ class FolderStore:
                     self.disk.sync_folder(folder)
             if not self._single_writer:
                 probe.link(self.disk, self.root / "dragoman")
-        self._refuse_strangers()
+        probe.refuse_strangers(self.root, self._checkpoint_folders())
 
     def lock(self, wait_seconds: float = 1.0) -> contextlib.AbstractContextManager[None]:
         """Keep every other trainer on this machine out of this (prepared) folder, for a `with` block.
@@ -120,16 +109,15 @@ class FolderStore:
             self.publish_root(root)
 
     def _publish(self, record: Record, files: Mapping[str, Path]) -> None:
-        target = self.root / record_name(record.seq)
         with self._failing_as(f"{record.kind} record {record.seq} is not safe"):
-            if not self._settled(target, record):
+            if not self._log.has(record):
                 if isinstance(record, CheckpointRecord):
                     self._place_files(record, files)
-                self._create(target, record)
-            self.disk.sync_folder(target.parent)
+                self._log.add(record)
+            self._log.sync()
         # It is published: what fails from here on is debris, and `held` finds it.
         with contextlib.suppress(OSError):
-            self._remove_part_of(target, record)
+            self._log.forget(record)
             if isinstance(record, CheckpointRecord):
                 for place in (STAGING, INBOX):
                     self._remove_tree(self.root / place / record.nonce)
@@ -151,12 +139,8 @@ class FolderStore:
 
     def records(self, after: int = 0) -> list[Record]:
         """See `Store`."""
-        folder = self.root / LOG
         with self._failing_as("its log cannot be read"):
-            if not folder.is_dir():
-                return []
-            last = max((int(path.stem) for path in folder.iterdir() if _RECORD.fullmatch(path.name)), default=0)
-            return [self._read(number) for number in range(after + 1, last + 1)]
+            return self._log.records(after)
 
     def verify(self, checkpoint: CheckpointRecord, names: Iterable[str] | None = None) -> None:
         """See `Store`. Reads every byte."""
@@ -200,13 +184,7 @@ class FolderStore:
         """See `Store`. Both times are given by the disk that the folder is on."""
         with self._failing_as("the time cannot be asked"):
             records = [path.stat().st_mtime for path in (self.root / LOG).glob("*.json")]
-            if not records:
-                return math.inf
-            probed = self.root / "dragoman" / f"clock-{secrets.token_hex(4)}{PART}"
-            self.disk.write(probed, [b""])
-            now = probed.stat().st_mtime
-            self.disk.unlink(probed)
-            return max(0.0, now - max(records))
+            return max(0.0, probe.now(self.disk, self.root / "dragoman") - max(records)) if records else math.inf
 
     def num_bytes(self) -> int:
         """See `Store`. A file with two names counts once; what belongs to this machine does not count."""
@@ -266,27 +244,6 @@ class FolderStore:
             if touched.is_relative_to(self.root):
                 self.disk.sync_folder(touched)
 
-    def _create(self, target: Path, record: Record) -> None:
-        """Give the record its name, if nothing has it."""
-        temporary = self._part_of(target, record)
-        self.disk.write(temporary, [record.to_bytes()])
-        if self._single_writer:
-            self.disk.rename(temporary, target)
-            return
-        try:
-            self.disk.link(temporary, target)
-        except FileExistsError:
-            self._settled(target, record)
-
-    def _settled(self, target: Path, record: Record) -> bool:
-        """Whether exactly this record has its number already; raises NumberTaken when another has."""
-        if not target.exists():
-            return False
-        if target.read_bytes() != record.to_bytes():
-            self._remove_part_of(target, record)
-            raise NumberTaken(f"{target}: another record holds this number")
-        return True
-
     def _copy(self, source: Path, target: Path, wanted: FileEntry | None = None) -> FileEntry:
         """Copy a file; it gets its name only when it is whole, and what was `wanted`."""
         self.disk.make_folders(target.parent)
@@ -297,33 +254,6 @@ class FolderStore:
             self.disk.unlink(part(target))
         self.disk.sync_folder(target.parent)
         return entry
-
-    def _part_of(self, target: Path, record: Record) -> Path:
-        return target.with_name(f"{target.name}.{record.nonce}{PART}")
-
-    def _remove_part_of(self, target: Path, record: Record) -> None:
-        self._remove([self._part_of(target, record)])
-
-    def _read(self, number: int) -> Record:
-        path = self.root / record_name(number)
-        try:
-            record = parse(path.read_bytes(), str(path))
-        except FileNotFoundError as error:
-            raise Damaged(f"{path}: missing, though a later record exists", COPY_BACK) from error
-        if record.seq != number:
-            raise Damaged(f"{path}: holds record {record.seq}", COPY_BACK)
-        return record
-
-    def _refuse_strangers(self) -> None:
-        """No record is ours, so no checkpoint is: we must neither write over one nor clean it away."""
-        if any((self.root / LOG).glob("*.json")):
-            return
-        for path in [*self._checkpoint_folders(), self.root / MODEL_FILE]:
-            if path.exists():
-                raise InputError(
-                    f"{path}: already there, and not written by dragoman",
-                    "give another --output (to start from those weights, give that folder to --model)",
-                )
 
     def _checkpoint_folders(self) -> list[Path]:
         return [path for path in self.root.iterdir() if _CHECKPOINT.fullmatch(path.name)]

@@ -3,11 +3,13 @@
 import contextlib
 import errno
 import secrets
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 from dragoman.errors import InputError
+from dragoman.store.base import MODEL_FILE
 from dragoman.store.disk import PART, Disk
+from dragoman.store.record import LOG
 
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}
 _NO_LINK = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -25,6 +27,36 @@ def refusing(folder: Path) -> Generator[None]:
             f"{error.filename or folder}: cannot be written ({error.strerror})",
             "give an --output that this user may write to",
         ) from error
+
+
+def refuse_strangers(root: Path, checkpoints: Iterable[Path]) -> None:
+    """Without a record of ours no checkpoint is ours: we must neither write over one nor clean it away.
+
+    Raises:
+        InputError: There are checkpoints, or a model, and no log.
+    """
+    if any((root / LOG).glob("*.json")):
+        return
+    for path in [*checkpoints, root / MODEL_FILE]:
+        if path.exists():
+            raise InputError(
+                f"{path}: already there, and not written by dragoman",
+                "give another --output (to start from those weights, give that folder to --model)",
+            )
+
+
+def now(disk: Disk, folder: Path) -> float:
+    """The time by the clock of the disk that `folder` is on, in seconds since 1970.
+
+    Raises:
+        OSError: The disk failed.
+    """
+    path = folder / f"clock-{secrets.token_hex(4)}{PART}"
+    disk.write(path, [b""])
+    try:
+        return path.stat().st_mtime
+    finally:
+        disk.unlink(path)
 
 
 def link(disk: Disk, folder: Path) -> None:
