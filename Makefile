@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := OMP_WAIT_POLICY=PASSIVE $(BIN)/python
 
-.PHONY: demo test check bench chaos compat docs clean
+.PHONY: demo test check bench bench-faults chaos compat docs clean
 
 demo: $(VENV)/.demo
 	$(RUN) -m examples.demo
@@ -27,6 +27,10 @@ compat: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(RUN) bench/saves.py
+	$(RUN) bench/uplink.py
+
+bench-faults: $(VENV)/.dev
+	$(RUN) bench/faults.py
 
 docs: $(VENV)/.dev
 	$(RUN) docs/generate.py
@@ -43,7 +47,7 @@ $(VENV)/.demo: $(VENV)/.core
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,s3,dev]"
 	touch $@
 
 clean:

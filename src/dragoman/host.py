@@ -2,8 +2,10 @@
 
 import os
 import platform
+import shutil
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 
 
 def name() -> str:
@@ -38,3 +40,69 @@ def be_gentle() -> None:
 def cublas_workspace() -> None:
     """Fix cuBLAS's workspace, which deterministic CUDA kernels require; before CUDA starts."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def prefer_lfs() -> bool:
+    """Have the Hub's client upload by LFS and not by Xet, which neither paces nor stops an upload when told.
+
+    Works only before `huggingface_hub` is imported; a value that the user set is kept.
+
+    Returns:
+        Whether uploads go by LFS; False when the user wants Xet.
+    """
+    return os.environ.setdefault("HF_HUB_DISABLE_XET", "1").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def free_bytes(path: Path) -> int:
+    """What this user may still write to the disk that `path` is on, or will be on when it is made."""
+    return shutil.disk_usage(_existing(path)).free
+
+
+def same_disk(one: Path, other: Path) -> bool:
+    """Whether two paths are on one disk, or will be when they are made."""
+    return _existing(one).stat().st_dev == _existing(other).stat().st_dev
+
+
+def memory_bytes(root: Path = Path("/")) -> tuple[int, int]:
+    """The machine's memory as (all, free), in bytes; what a container may not use does not count.
+
+    Args:
+        root: Where `/proc` and `/sys` are.
+    """
+    total, free = _all_memory(root)
+    for limit_file, used_file in _CGROUPS:
+        limit, used = _number(root / limit_file), _number(root / used_file)
+        if limit is not None and limit < total:
+            total, free = limit, min(free, limit - (used or 0))
+    return total, max(0, free)
+
+
+_CGROUPS = (
+    ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory.current"),
+    ("sys/fs/cgroup/memory/memory.limit_in_bytes", "sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+"""Limit and use of a container, version 2 and 1."""
+
+
+def _all_memory(root: Path) -> tuple[int, int]:
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        kilobytes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+        return kilobytes["MemTotal"] * 1024, kilobytes["MemAvailable"] * 1024
+    except (OSError, ValueError, LookupError):  # not Linux
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return total, total
+
+
+def _number(path: Path) -> int | None:
+    """The number in a file; None when there is none."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from dragoman.checkpoint.retention import best_of, existing, freeable, retired
 from dragoman.errors import Damaged, StoreUnavailable, Superseded
-from dragoman.store.base import NumberTaken, Store
+from dragoman.store.base import NumberTaken, Store, unnamed
 from dragoman.store.record import (
     COPY_BACK,
     CheckpointRecord,
@@ -201,10 +201,13 @@ class RunLog:
         """Record that this session ended by itself, and why; see `FinishedRecord`."""
         return self.append(FinishedRecord, outcome=outcome, reason=reason, step=step, resumed_from=resumed_from)
 
-    def clean(self) -> None:
+    def clean(self, coming: CheckpointRecord | None = None) -> None:
         """Remove what no live record names under `checkpoint-*`, and writes that never ended; nothing else.
 
         Not while a checkpoint is being written.
+
+        Args:
+            coming: What will be published next: bytes of it that were sent before need not be sent again.
         """
         # First look, then read the log. Whatever another machine wrote before the look, its lease is older
         # still: then the log says that we are superseded, and what it wrote is left alone.
@@ -212,6 +215,10 @@ class RunLog:
         self._require_lease()
         named = {f"{checkpoint.folder}/{name}" for checkpoint in self.kept for name in checkpoint.files}
         named |= {parent.as_posix() for name in named for parent in Path(name).parents}
+        recorded = (record.files.values() for record in self._records if isinstance(record, CheckpointRecord))
+        bytes_of_use = {entry.sha256 for files in recorded for entry in files} - freeable(self._records)
+        bytes_of_use |= {entry.sha256 for entry in coming.files.values()} if coming else set()
+        named |= {unnamed(sha256) for sha256 in bytes_of_use}
         self.store.discard(path for path in held if path not in named)
 
     def refresh(self) -> None:

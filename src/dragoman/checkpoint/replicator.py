@@ -168,7 +168,7 @@ class Replicator:
     def _hold(self, remote: RunLog) -> None:
         """We have the lease, newly: what nobody names goes, and the others are told."""
         self._last_record = self.clock()
-        remote.clean()
+        remote.clean(coming=self._local.newest)
         told: dict[str, Any] = {
             "store": str(self.store),
             "pid": host.process_id(),
@@ -230,7 +230,7 @@ class Replicator:
             raise
         told: dict[str, Any] = {"step": checkpoint.step, "num_bytes": checkpoint.num_bytes, "store": str(self.store)}
         self.echo(journal.UploadStarted(**told))
-        remote.clean()
+        remote.clean(coming=checkpoint)
         if checkpoint.corpus not in self._needed and (needed := self.settings.needs(checkpoint)):
             self.store.keep(needed)
             self._needed.add(checkpoint.corpus)

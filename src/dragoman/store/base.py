@@ -14,6 +14,11 @@ CARD = "README.md"
 """The model card. At the root it is replaced only if nobody changed it since we wrote it."""
 
 
+def unnamed(sha256: str) -> str:
+    """What `Store.held` calls bytes that were sent and never got a name, or were dropped and never freed."""
+    return f"bytes without a name: {sha256}"
+
+
 class NumberTaken(Superseded):
     """Another record holds this sequence number. Only reading on tells whose it is and what follows."""
 
@@ -111,7 +116,10 @@ class Store(Protocol):
         ...
 
     def held(self) -> list[str]:
-        """Everything that may be debris: paths at and under `checkpoint-*`, and writes begun but not ended."""
+        """Everything that may be debris: paths at and under `checkpoint-*`, and writes begun but not ended.
+
+        Bytes that take space and have no name (any more) are `unnamed(sha256)`.
+        """
         ...
 
     def discard(self, paths: Iterable[str]) -> None:
