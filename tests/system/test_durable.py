@@ -14,8 +14,9 @@ import pytest
 from dragoman import journal
 from dragoman.checkpoint.lease import OwnNames, claim
 from dragoman.checkpoint.log import RunLog
+from dragoman.checkpoint.run_folder import JOURNAL
 from dragoman.errors import ConfigMismatch, ExitCode, InputError, Superseded
-from dragoman.journal import Event
+from dragoman.journal import Event, Journal
 from dragoman.store.local import FolderStore
 from dragoman.store.record import FinishedRecord
 from dragoman.training import loop
@@ -206,6 +207,31 @@ def test_a_run_that_is_done_still_uploads_what_is_missing(lab: Lab, name: str) -
     assert not (lab.folder / f"{name}-elsewhere").exists()
 
 
+HOLDER = """
+import sys
+from pathlib import Path
+from dragoman.checkpoint.watchdog import REPLICATOR_LOCK
+from dragoman.store import lock
+
+with lock.hold(Path(sys.argv[1]) / REPLICATOR_LOCK):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_session_with_another_store_does_not_leave_the_old_copying_in_its_place(lab: Lab, name: str) -> None:
+    run = lab.folder / name
+    words = [sys.executable, "-c", HOLDER, str(run)]
+    old = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert old.stdout is not None
+    assert old.stdout.readline() == b"held\n"
+    began = journal.ReplicatorStarted(store="hf://ada/old", pid=old.pid, owner="ab", epoch=1, safe_step=0)
+    Journal(run / JOURNAL).append(began)
+    ending = lab.train(name, store=str(store_of(lab, name)))
+    assert (ending.exit_code, ending.store_step) == (ExitCode.DONE, 8)
+    assert old.wait(timeout=30) == -15
+
+
 # --- the Hub ---------------------------------------------------------------------------
 
 
@@ -294,7 +320,7 @@ def test_a_store_that_cannot_be_reached_stops_nobody_who_has_the_run_here(tmp_pa
     assert "DEGRADED: hf://ada/run" in alone.stderr
     assert "step 150 is on this disk" in alone.stderr
     real.kill_copying(tmp_path / "run")
-    later = real.run(words, at(hub, tmp_path))
+    later = real.run([*words, "--drain-minutes", "1"], at(hub, tmp_path))
     assert later.returncode == ExitCode.DONE, later.stderr
     assert "was done before; the model is in" in later.stderr
     assert hub.read("ada/run", "model.safetensors") == (tmp_path / "run/model.safetensors").read_bytes()

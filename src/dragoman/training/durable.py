@@ -75,6 +75,7 @@ def look(config: RunConfig, folder: Path, log: RunLog, journal: Journal) -> Dura
     Raises:
         InputError: It is no store; it holds another run than the folder, or one with other settings.
         StoreUnavailable: It cannot be reached, and the folder holds nothing to go on from.
+        Damaged: Its log is damaged, and the folder holds nothing to go on from.
     """
     url = url_of(config, folder)
     if url is None:
@@ -88,8 +89,9 @@ def look(config: RunConfig, folder: Path, log: RunLog, journal: Journal) -> Dura
         check_same_run(found.log, log.run)
         if found.newest and found.newest.config != config.digest():
             compare(stored_settings(found.log), config, url)
-    except StoreUnavailable as error:
+    except (StoreUnavailable, Damaged) as error:
         if log.newest is None:
+            store.prepare()  # says it better, where we are refused for good
             raise
         found.log = None
         journal.append(Warned(message=f"{error.message}; training goes on from {folder}"))

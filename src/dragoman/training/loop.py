@@ -74,6 +74,9 @@ def run(config: RunConfig, echo: Callable[[Event], None] = lambda event: None, d
             reason = train(opened)
         except BaseException as error:
             _record_failure(opened, error)
+            if isinstance(error, Exception) and not isinstance(error, Superseded) and opened.replication:
+                # In a container this process is the last one: what it has saved is on its way still.
+                opened.replication.drain(opened.safe_step, _patience(config, stop))
             raise
         return _drained(config, _end(opened, reason), opened.replication, stop)
 
@@ -225,8 +228,13 @@ def _drained(config: RunConfig, ending: Ending, copying: Replication | None, sto
     """
     if copying is None:
         return ending
-    copying.drain(ending.step, min(config.store.drain_minutes * 60, stop.seconds_left))
+    copying.drain(ending.step, _patience(config, stop))
     return replace(ending, store=copying.url, store_step=copying.safe_step)
+
+
+def _patience(config: RunConfig, stop: Stop) -> float:
+    """Seconds to wait for the last upload."""
+    return min(config.store.drain_minutes * 60, stop.seconds_left)
 
 
 def _was_done(config: RunConfig, done: session.Finished, folder: Path, stop: Stop) -> Ending:

@@ -5,6 +5,8 @@ looks once a second at a file and a lock on its own disk, and waits at the end.
 """
 
 import math
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -26,7 +28,9 @@ from dragoman.journal import (
     TransferHung,
     UploadSkipped,
     UploadStarted,
+    read,
 )
+from dragoman.store.address import normal
 
 LOOK_SECONDS = 1.0
 RESTART_SECONDS = 5.0
@@ -64,6 +68,7 @@ class Replication:
     def start(self) -> None:
         """Have a process that copies: one that still lives from an earlier session, or a new one."""
         self._tail = Tail(self.journal.path)
+        self._end_what_copies_elsewhere()
         self._keep_running()
 
     def poll(self) -> None:
@@ -114,6 +119,15 @@ class Replication:
             self.journal.echo(event)
         if self.ended and self.ended.outcome == "superseded":
             raise Superseded(self.ended.reason, "let that one go on, or take the run back with dragoman resume")
+
+    def _end_what_copies_elsewhere(self) -> None:
+        """A replicator of an earlier session may still copy to the store that the run had then."""
+        pid = watchdog.holder(self.folder)
+        started = [event for event in read(self.journal.path) if event["kind"] == ReplicatorStarted.kind()]
+        if pid and started and normal(started[-1]["store"]) != self.url:
+            os.kill(pid, signal.SIGTERM)
+            while watchdog.holder(self.folder) == pid:
+                time.sleep(DRAIN_LOOK_SECONDS)
 
     def _keep_running(self) -> None:
         code = self._process.poll() if self._process else None  # not asked, it would stay a zombie
