@@ -251,6 +251,8 @@ class ReplicationFailed(Event):
     """How often in a row it went wrong."""
     retry_seconds: float
     """When it is tried again."""
+    age_seconds: float = 0.0
+    """How long ago that newest step was saved; 0 when it is not known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

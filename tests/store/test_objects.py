@@ -9,6 +9,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from obstore.exceptions import GenericError
 
 from dragoman.checkpoint.lease import take_lease
 from dragoman.checkpoint.log import RunLog
@@ -16,6 +17,7 @@ from dragoman.errors import Damaged, InputError, StoreUnavailable
 from dragoman.store import objects_send
 from dragoman.store.base import CARD, MODEL_FILE
 from dragoman.store.objects import ObjectStore
+from dragoman.store.objects_failure import explain
 from tests.store import objects_session
 from tests.store.conformance import StoreConformance
 from tests.store.objects_session import (
@@ -143,15 +145,31 @@ def test_what_may_pass_is_unavailable_and_said_in_one_line_without_secrets(
     assert not [secret for secret in secrets if secret in str(failure.value)]
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "words"),
-    [("http://127.0.0.1:9", "refused"), (f"https://127.0.0.1:{server().port}", "no safe connection")],
-)
-def test_a_server_that_cannot_be_reached_is_unavailable(tmp_path: Path, endpoint: str, words: str) -> None:
+@pytest.mark.parametrize(("scheme", "words"), [("http", "refused"), ("https", "no safe connection")])
+def test_a_server_that_cannot_be_reached_is_unavailable(tmp_path: Path, scheme: str, words: str) -> None:
     options = server().options()
-    options["config"]["endpoint"] = endpoint
+    port = 9 if scheme == "http" else server().port
+    options["config"]["endpoint"] = f"{scheme}://127.0.0.1:{port}"
     with pytest.raises(StoreUnavailable, match=words):
         open_store(tmp_path, options=options).prepare()
+
+
+WORDS = [
+    ("Error performing PUT http://169.254.169.254/latest/api/token in 1ms - HTTP error", "no credentials were found"),
+    ("Error performing token request: Error performing GET http://metadata", "no credentials were found"),
+    ('HttpError { kind: Connect, source: ConnectError("dns error", ..) }', "its name cannot be resolved"),
+    ('HttpError { kind: Connect, source: "timed out" }', "no answer in time"),
+    ("status code: 403 Forbidden: <Error><Code>ExpiredToken</Code><T>hush</T></Error>", "these credentials (403"),
+    ("something new, hush", "it failed (GenericError)"),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), WORDS)
+def test_the_words_for_a_failure_hold_nothing_of_what_obstore_quotes(text: str, words: str) -> None:
+    failure = explain(GenericError(text), "s3://bucket: cannot be listed", "s3")
+    assert failure.message.startswith("s3://bucket: cannot be listed: ")
+    assert words in failure.message
+    assert "hush" not in str(failure)
 
 
 # --- the root --------------------------------------------------------------------------

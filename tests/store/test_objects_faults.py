@@ -11,16 +11,14 @@ from dragoman.checkpoint.log import RunLog
 from dragoman.errors import Damaged, StoreUnavailable, Superseded
 from dragoman.store.base import MODEL_FILE
 from dragoman.store.deadline import Patience
-from dragoman.store.disk import digest, part
+from dragoman.store.disk import digest
 from dragoman.store.objects import ObjectStore
 from tests.store.objects_session import (
-    PART_BYTES,
     STATE,
     check_tidy,
     names,
     open_store,
     publish,
-    raw,
     save,
     start,
     write,
@@ -66,9 +64,6 @@ def log(proxy: Proxy, folder: Path, ledger: Ledger) -> RunLog:
 def patient(proxy: Proxy, folder: Path) -> ObjectStore:
     """A store through which obstore tries each request a few times, as it does outside tests."""
     return open_store(folder, proxy.port, options=server().options(proxy.port, retries=2))
-
-
-# --- a save ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [EARLY, LATE])
@@ -173,6 +168,34 @@ def test_files_are_not_taken_for_debris_while_their_record_may_still_become_visi
     log.store.verify(log.newest)
 
 
+def test_a_record_that_is_refused_is_not_made_later(
+    proxy: Proxy, folder: Path, tmp_path: Path, log: RunLog, ledger: Ledger
+) -> None:
+    proxy.add(Fault("PUT", RECORD, status=403, code="AccessDenied"))
+    with pytest.raises(StoreUnavailable, match="denied"):
+        save(log, tmp_path, ledger, 7)
+    log.clean()
+    assert names(folder) == {"dragoman/log/000001.json"}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("PUT", RECORD, status=409, code="ConditionalRequestConflict"),
+        Fault("PUT", RECORD, cut=True),
+        Fault("POST", f"{MODEL_FILE}?uploadId", cut=True, late=True),
+        Fault("PUT", STATE, status=500, late=True),
+    ],
+)
+def test_one_failure_is_settled_within_the_save(
+    proxy: Proxy, folder: Path, tmp_path: Path, log: RunLog, ledger: Ledger, fault: Fault
+) -> None:
+    proxy.add(fault)
+    save(log, tmp_path, ledger, 7)
+    assert fault.num_met == 1
+    check_tidy(folder, log, ledger)
+
+
 def test_an_upload_that_stands_still_is_given_up(
     proxy: Proxy, folder: Path, tmp_path: Path, log: RunLog, ledger: Ledger
 ) -> None:
@@ -185,92 +208,3 @@ def test_an_upload_that_stands_still_is_given_up(
     log.store = open_store(folder, proxy.port)
     log.clean()
     assert {name for name in names(folder) if name.startswith("checkpoint-")} == set()
-
-
-# --- a download ------------------------------------------------------------------------
-
-
-@pytest.fixture
-def saved(proxy: Proxy, folder: Path, tmp_path: Path, log: RunLog, ledger: Ledger) -> RunLog:
-    """The log with one checkpoint, step 7."""
-    save(log, tmp_path, ledger, 7)
-    proxy.restore()
-    return log
-
-
-def fetch(log: RunLog, into: Path, *names: str) -> None:
-    assert log.newest is not None
-    log.store.fetch(log.newest, names or log.newest.files, into)
-
-
-def model(ledger: Ledger) -> bytes:
-    return next(iter(ledger.written.values()))[MODEL_FILE]
-
-
-def test_a_download_that_was_cut_goes_on_where_it_was(
-    proxy: Proxy, tmp_path: Path, saved: RunLog, ledger: Ledger
-) -> None:
-    target = tmp_path / "here" / MODEL_FILE
-    proxy.add(Fault("GET", MODEL_FILE, skip=1, times=None, cut=True))
-    with pytest.raises(StoreUnavailable, match="cut"):
-        fetch(saved, tmp_path / "here")
-    assert not target.exists()
-    assert part(target).read_bytes() in (b"", model(ledger)[:PART_BYTES])
-    part(target).write_bytes(model(ledger)[: PART_BYTES + 7])
-    proxy.clear()
-    proxy.restore()
-    fetch(saved, tmp_path / "here")
-    assert target.read_bytes() == model(ledger)
-    assert not part(target).exists()
-    num_requests = len([request for request in proxy.requests if MODEL_FILE in request])
-    assert num_requests == -(-(len(model(ledger)) - PART_BYTES - 7) // PART_BYTES)
-
-
-@pytest.mark.parametrize("wrong", [b"not these bytes", b"x" * 1000])
-def test_a_wrong_beginning_is_thrown_away(tmp_path: Path, saved: RunLog, ledger: Ledger, wrong: bytes) -> None:
-    target = tmp_path / "here" / MODEL_FILE
-    target.parent.mkdir()
-    part(target).write_bytes(wrong)
-    fetch(saved, tmp_path / "here")
-    assert target.read_bytes() == model(ledger)
-
-
-def test_bytes_that_change_on_their_way_are_asked_for_once_more(
-    proxy: Proxy, tmp_path: Path, saved: RunLog, ledger: Ledger
-) -> None:
-    proxy.add(Fault("GET", MODEL_FILE, flip_byte=-1))
-    fetch(saved, tmp_path / "here")
-    assert (tmp_path / "here" / MODEL_FILE).read_bytes() == model(ledger)
-    proxy.add(Fault("GET", STATE, flip_byte=0, times=None))
-    with pytest.raises(Damaged, match=STATE):
-        fetch(saved, tmp_path / "there")
-    assert not [path for path in (tmp_path / "there").rglob("*") if path.name.startswith("state")]
-
-
-def test_a_server_that_answers_404_to_everything_is_no_damage(proxy: Proxy, tmp_path: Path, saved: RunLog) -> None:
-    proxy.add(Fault(status=404, code="NoSuchKey", times=None))
-    with pytest.raises(StoreUnavailable):
-        fetch(saved, tmp_path / "here")
-    with pytest.raises(StoreUnavailable):
-        saved.store.verify(saved.checkpoints[0])
-
-
-@pytest.mark.parametrize("data", [b"longer than what was recorded" * 9, b"", None])
-def test_a_file_of_another_size_is_damage(folder: Path, tmp_path: Path, saved: RunLog, data: bytes | None) -> None:
-    raw(folder).delete(f"checkpoint-7/{MODEL_FILE}")
-    if data is not None:
-        raw(folder).put(f"checkpoint-7/{MODEL_FILE}", data)
-    (tmp_path / "here").mkdir()
-    part(tmp_path / "here" / MODEL_FILE).write_bytes(b"w" * 50)
-    with pytest.raises(Damaged, match=MODEL_FILE):
-        fetch(saved, tmp_path / "here")
-    with pytest.raises(Damaged, match=MODEL_FILE):
-        saved.store.verify(saved.checkpoints[0])
-
-
-def test_a_log_is_not_read_as_empty_when_the_store_fails(proxy: Proxy, folder: Path, saved: RunLog) -> None:
-    for fault in (Fault("GET", times=None, status=500), Fault("GET", times=None, cut=True)):
-        proxy.clear()
-        proxy.add(fault)
-        with pytest.raises(StoreUnavailable):
-            open_store(folder, proxy.port).records()

@@ -207,17 +207,20 @@ class RunLog:
         Not while a checkpoint is being written.
 
         Args:
-            coming: What will be published next: bytes of it that were sent before need not be sent again.
+            coming: What will be published next: what was sent of it before stays, and need not be sent again.
         """
         # First look, then read the log. Whatever another machine wrote before the look, its lease is older
         # still: then the log says that we are superseded, and what it wrote is left alone.
         held = self.store.held()
         self._require_lease()
         named = {f"{checkpoint.folder}/{name}" for checkpoint in self.kept for name in checkpoint.files}
-        named |= {parent.as_posix() for name in named for parent in Path(name).parents}
         recorded = (record.files.values() for record in self._records if isinstance(record, CheckpointRecord))
         bytes_of_use = {entry.sha256 for files in recorded for entry in files} - freeable(self._records)
-        bytes_of_use |= {entry.sha256 for entry in coming.files.values()} if coming else set()
+        if coming:
+            bytes_of_use |= {entry.sha256 for entry in coming.files.values()}
+            folder = self._folder(coming.step, coming.nonce)
+            named |= {f"{folder}/{name}" for name in coming.files}
+        named |= {parent.as_posix() for name in named for parent in Path(name).parents}
         named |= {unnamed(sha256) for sha256 in bytes_of_use}
         self.store.discard(path for path in held if path not in named)
 

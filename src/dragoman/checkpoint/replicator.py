@@ -18,6 +18,7 @@ from dragoman import host, journal
 from dragoman.checkpoint.lease import OwnNames, Patience, check_same_run, claim
 from dragoman.checkpoint.log import RunLog
 from dragoman.checkpoint.outbox import Outbox
+from dragoman.checkpoint.restore import repair_root
 from dragoman.errors import Damaged, DragomanError, InputError, StoreUnavailable, Superseded
 from dragoman.store.base import Store
 from dragoman.store.local import FolderStore
@@ -119,7 +120,8 @@ class Replicator:
     def _turn(self, remote: RunLog) -> float | None:
         finished = self._local.finished
         todo = self._next(remote) or self._missing_best(remote)
-        if todo and (finished or self.store.pause_seconds() <= 0):
+        # Where a record is due anyway, the checkpoint is it: else the signs of life could use up what the store takes.
+        if todo and (finished or self._due_seconds <= 0 or self.store.pause_seconds() <= 0):
             self._upload(remote, todo)
             return 0.0
         if finished and not _is_mirror(remote.finished, finished):
@@ -156,10 +158,10 @@ class Replicator:
         return remote
 
     def _adopt(self, remote: RunLog) -> bool:
-        """Go on under a lease that the trainer of this folder has taken since."""
+        """Go on under a lease that the trainer of this folder has taken since, whoever started us."""
         remote.refresh()
         known = self.names.known()
-        if not (remote.lease and self.settings.follows and known and remote.lease.owner == known[-1]):
+        if not (remote.lease and known and remote.lease.owner == known[-1]):
             return False
         remote.owner = remote.lease.owner
         self._hold(remote)
@@ -169,6 +171,7 @@ class Replicator:
         """We have the lease, newly: what nobody names goes, and the others are told."""
         self._last_record = self.clock()
         remote.clean(coming=self._local.newest)
+        repair_root(remote, self._report, far_away=True)
         told: dict[str, Any] = {
             "store": str(self.store),
             "pid": host.process_id(),
@@ -176,6 +179,9 @@ class Replicator:
             "epoch": remote.epoch,
         }
         self.echo(journal.ReplicatorStarted(**told, safe_step=self.safe_step))
+
+    def _report(self, checkpoint: CheckpointRecord, why: str) -> None:
+        self.echo(journal.Warned(message=f"{self.store}: {checkpoint.folder} is dropped: {why}"))
 
     def _refuse_what_is_not_ours(self, remote: RunLog) -> None:
         """What the folder holds must be a continuation of what the store holds."""
@@ -191,10 +197,14 @@ class Replicator:
                 f"dragoman resume {self.store} continues from there",
             )
 
+    @property
+    def _due_seconds(self) -> float:
+        """How long until the others must see again that we live."""
+        return self._last_record + self.settings.lease_seconds / 3 - self.clock()
+
     def _idle(self, remote: RunLog) -> float:
         """Nothing to do: show the others that we live, when it is time."""
-        due = self._last_record + self.settings.lease_seconds / 3 - self.clock()
-        if due > 0:
+        if (due := self._due_seconds) > 0:
             return min(POLL_SECONDS, due)
         remote.append(LeaseRecord, host=host.name())
         self._last_record = self.clock()
@@ -282,9 +292,16 @@ class Replicator:
             "reason": " ".join(words.split()),
             "attempts": self._attempts,
             "retry_seconds": round(wait, 1),
+            "safe_step": self.safe_step,
+            "age_seconds": round(self._age(), 1),
         }
-        self.echo(journal.ReplicationFailed(**told, safe_step=self.safe_step))
+        self.echo(journal.ReplicationFailed(**told))
         return wait
+
+    def _age(self) -> float:
+        """How long ago the newest step in the store was saved, by the clocks of the machines; 0 without one."""
+        newest = self._remote.newest if self._remote else None
+        return max(0.0, time.time() - newest.time) if newest else 0.0
 
 
 def _is_mirror(theirs: FinishedRecord | None, ours: FinishedRecord) -> bool:

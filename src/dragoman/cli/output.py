@@ -35,6 +35,13 @@ def say(text: str) -> None:
     talk.print(Text(_visible(text)))
 
 
+def duration(seconds: float) -> str:
+    """Seconds in the unit that a person would use."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def waiting(lease: LeaseRecord, left: float) -> None:
     """Say whose silence this machine waits for."""
     say(
@@ -112,11 +119,10 @@ def line(event: journal.Event, total_steps: int = 0) -> str:
             size = f"{event.num_bytes / 1e6:,.1f} MB"
             return f"step {event.step:,}  safe in {event.store} ({size}, {event.seconds:.1f} s)"
         case journal.ReplicationFailed():
-            safe = f"step {event.safe_step:,}" if event.safe_step >= 0 else "not known"
-            return (
-                f"DEGRADED: {event.reason}; safe in the store is {safe}; "
-                f"tried again in {event.retry_seconds:,.0f} s, training goes on"
-            )
+            age = f", {duration(event.age_seconds)} old" if event.age_seconds else ""
+            safe = f"step {event.safe_step:,}{age}" if event.safe_step >= 0 else "not known"
+            again = f"tried again in {max(event.retry_seconds, 1):,.0f} s"
+            return f"DEGRADED: {event.reason}; safe in the store is {safe}; {again}"
         case journal.TransferHung():
             return f"a transfer was silent for {event.seconds:,.0f} s: started anew"
         case journal.ReplicatorEnded() if event.outcome != "done":

@@ -20,7 +20,7 @@ CREDENTIALS = {
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
-_NO_CREDENTIALS = re.compile(r"169\.254\.169\.254|metadata\.google\.internal|token request|MissingCredentials")
+_NO_CREDENTIALS = re.compile(r"//169\.254\.|//metadata\.google\.internal|performing token request|MissingCredentials")
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
 _WRONG_KEY = {
     *("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "TokenRefreshRequired"),

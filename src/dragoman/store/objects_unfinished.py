@@ -65,9 +65,9 @@ def unfinished(bucket: Bucket) -> list[Unfinished]:
                 fields = _fields(one)
                 found.append(Unfinished(fields["Key"].removeprefix(prefix), fields["UploadId"]))
         fields = _fields(page)
-        if fields.get("IsTruncated") != "true":
+        if fields.get("IsTruncated") != "true" or "NextKeyMarker" not in fields:
             return found
-        marks = {"key-marker": fields["NextKeyMarker"], "upload-id-marker": fields["NextUploadIdMarker"]}
+        marks = {"key-marker": fields["NextKeyMarker"], "upload-id-marker": fields.get("NextUploadIdMarker", "")}
 
 
 def give_up(bucket: Bucket, one: Unfinished) -> None:
