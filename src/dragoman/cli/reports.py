@@ -1,13 +1,20 @@
 """The answers of the verbs that look: as tables for people, or as JSON."""
 
 import shlex
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from dragoman.cli.output import data, print_json, say, table
+from dragoman.cli.output import data, duration, print_json, say, table
 from dragoman.errors import ExitCode
 
 if TYPE_CHECKING:
+    from dragoman.checkpoint.doctor import Check
+    from dragoman.checkpoint.download import Downloaded
+    from dragoman.checkpoint.status_shape import Session, Status, StoreHeld
     from dragoman.deploy.compare import Comparison
+    from dragoman.store.record import CheckpointRecord
     from dragoman.training.loop import Ending
     from dragoman.training.prepared import Report
 
@@ -36,8 +43,8 @@ def prepared(report: "Report", as_json: bool) -> None:
     data(f"corpus: {report.folder}")
 
 
-def status(found: dict[str, Any], as_json: bool) -> None:
-    """The state of a run."""
+def status(found: "Status", as_json: bool) -> None:
+    """The state of a run: what it does, what is safe and where, what goes wrong and for how long."""
     if as_json:
         print_json(found)
         return
@@ -45,16 +52,62 @@ def status(found: dict[str, Any], as_json: bool) -> None:
     data(f"{found['state']}: step {found['step']:,}{total}" + _epoch(found))
     if found["loss"] is not None:
         speed = f", {found['tokens_per_second']:,.0f} target tokens/s" if found["tokens_per_second"] else ""
-        chrf = f", chrF++ {found['chrf']:.1f}" if found["chrf"] is not None else ""
+        best = "best " if found["store"] and found["store"]["checkpoints"] is not None else ""
+        chrf = f", {best}chrF++ {found['chrf']:.1f}" if found["chrf"] is not None else ""
         data(f"loss {found['loss']:.3f}{chrf}{speed}")
     if found["eta_seconds"] is not None:
-        data(f"about {_duration(found['eta_seconds'])} left")
-    if safe := found["safe"]:
-        data(f"safe: step {safe['step']:,}, saved {_duration(safe['age_seconds'])} ago in {safe['store']}")
-    else:
-        data("safe: nothing yet")
+        data(f"about {duration(found['eta_seconds'])} left")
+    _what_is_safe(found)
     if degraded := found["degraded"]:
-        data(f"DEGRADED for {_duration(degraded['since_seconds'])}: {degraded['reason']}")
+        data(f"DEGRADED for {duration(degraded['since_seconds'])}: {degraded['reason']}")
+    if found["store"] and (lease := found["lease"]):
+        holds = "holds it" if found["state"] in ("running", "preparing") else "held it last"
+        seen = f"last seen {duration(lease['age_seconds'])} ago"
+        data(f"lease: {lease['host']} {holds} (epoch {lease['epoch']}), {seen}")
+    if found["store"] and found["store"]["checkpoints"] is not None:
+        _what_the_store_holds(found["store"], found["history"])
+        if found["state"] in ("interrupted", "stopped", "failed") and found["safe"]:
+            data(f"continue with: dragoman resume {shlex.quote(found['store']['url'])}")
+
+
+def _what_is_safe(found: "Status") -> None:
+    store, local, safe = found["store"], found["local"], found["safe"]
+    where = f" in {store['url']}" if store else ""
+    if safe:
+        data(f"safe: step {safe['step']:,}, saved {duration(safe['age_seconds'])} ago in {safe['store']}")
+    else:
+        data(f"safe: nothing yet{where}")
+    if store and local:
+        data(f"on this disk: step {local['step']:,}, saved {duration(local['age_seconds'])} ago in {local['folder']}")
+
+
+def _what_the_store_holds(store: "StoreHeld", history: "list[Session]") -> None:
+    rows: list[list[str]] = []
+    for kept in store["checkpoints"] or []:
+        notes = ["best"] * kept["best"] + ["model only"] * (not kept["whole"])
+        size, age = f"{kept['num_bytes'] / 1e6:,.1f} MB", duration(kept["age_seconds"])
+        rows.append([kept["folder"], f"{kept['step']:,}", size, age, ", ".join(notes)])
+    if rows:
+        table(("checkpoint", "step", "size", "age", ""), rows)
+    if (num_bytes := store["num_bytes"]) is not None:
+        data(f"{store['url']} holds {num_bytes / 1e6:,.1f} MB")
+    else:
+        data(f"{store['url']} does not say how many bytes it holds")
+    sessions = [
+        [
+            f"{session['epoch']} on {session['host']}",
+            _moment(session["first_time"]),
+            _moment(session["last_time"]),
+            "" if session["step"] is None else f"{session['step']:,}",
+            session["outcome"],
+        ]
+        for session in history
+    ]
+    table(("session", "from (UTC)", "to (UTC)", "step", "outcome"), sessions)
+
+
+def _moment(time: float) -> str:
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def ending(how: "Ending") -> None:
@@ -67,18 +120,13 @@ def ending(how: "Ending") -> None:
     if how.store and how.store_step < how.step:
         safe = f"only step {how.store_step:,} is safe" if how.store_step >= 0 else "nothing is safe yet"
         say(f"in {how.store} {safe}; step {how.safe_step:,} is on this disk, and its upload goes on by itself")
+    elif how.store:
+        say(f"step {how.store_step:,} is safe in {how.store}: dragoman resume {how.store} continues on any machine")
     say(f"continue with: dragoman resume {shlex.quote(str(how.folder))}")
 
 
-def _epoch(found: dict[str, Any]) -> str:
+def _epoch(found: "Status") -> str:
     return f", {found['epoch']:.2f} passes over the data" if found["epoch"] is not None else ""
-
-
-def _duration(seconds: float) -> str:
-    """Seconds in the unit that a person would use."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def comparison(compared: "Comparison", as_json: bool) -> None:
@@ -97,3 +145,40 @@ def comparison(compared: "Comparison", as_json: bool) -> None:
     for name in directions:
         score = compared.systems[0].scores[name]
         data(f"{name}: {score.sentences:,} sentences; {score.chrf_signature}; {score.bleu_signature}")
+
+
+def passed_over(checkpoint: "CheckpointRecord", why: str) -> None:
+    """A checkpoint that cannot be used."""
+    say(f"warning: {checkpoint.folder} is not used: {why}")
+
+
+def downloaded(found: "Downloaded", as_json: bool) -> None:
+    """Where a model is now, and how to use it."""
+    if as_json:
+        print_json(found.to_json())
+        return
+    facts = found.to_json()
+    chrf = f" (chrF++ {found.chrf:.1f})" if found.chrf is not None else ""
+    what = (
+        f"{facts['checkpoint']} with its training state" if facts["whole"] else f"the model of step {facts['step']:,}"
+    )
+    there = "was there already:" if found.was_there else "is in"
+    size = f"{facts['num_files']} files, {facts['num_bytes'] / 1e6:,.1f} MB"
+    data(f"{what}{chrf} {there} {found.folder} ({size}, every byte as recorded)")
+    data(f'translate with: dragoman translate --model {shlex.quote(str(found.folder))} -p SOURCE-TARGET "TEXT"')
+
+
+def checks(found: "Iterable[Check]", as_json: bool) -> "list[Check]":
+    """What each check found, as soon as it is known; returns all of them."""
+    made: list[Check] = []
+    for check in found:
+        made.append(check)
+        if not as_json:
+            data(f"{check.verdict:8} {check.name}: {check.finding}")
+            if check.hint:
+                data(f"{'':8}   try: {check.hint}")
+            sys.stdout.flush()
+    if as_json:
+        worst = next((verdict for verdict in ("problem", "warning") if any(c.verdict == verdict for c in made)), "ok")
+        print_json({"schema": 1, "verdict": worst, "checks": [check.to_json() for check in made]})
+    return made
