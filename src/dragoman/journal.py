@@ -256,6 +256,16 @@ class ReplicationFailed(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReplicationRecovered(Event):
+    """The durable store answers again after failures."""
+
+    safe_step: int
+    """Newest step that it holds; -1 when it holds none."""
+    attempts: int
+    """How often in a row it had gone wrong."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TransferHung(Event):
     """A transfer showed no sign of life; its process was killed and a new one continues."""
 

@@ -197,6 +197,7 @@ def test_a_refusal_is_loud_is_tried_again_later_each_time_and_heals(lab: Lab) ->
     assert all(wait and 2**number / 2 <= wait <= 2**number for number, wait in enumerate(waits, start=1))
     lab.run(replicator)
     assert lab.of(journal.Replicated)[-1].step == 1000
+    assert [event.attempts for event in lab.of(journal.ReplicationRecovered)] == [4]
     lab.save(1500)
     lab.store.before = [unavailable()]
     replicator.turn()

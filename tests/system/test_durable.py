@@ -320,7 +320,7 @@ def test_a_store_that_cannot_be_reached_stops_nobody_who_has_the_run_here(tmp_pa
     assert "DEGRADED: hf://ada/run" in alone.stderr
     assert "step 150 is on this disk" in alone.stderr
     real.kill_copying(tmp_path / "run")
-    later = real.run([*words, "--drain-minutes", "1"], at(hub, tmp_path))
+    later = real.run(train_args(tmp_path, **options(max_steps=150, save_steps=5)), at(hub, tmp_path))
     assert later.returncode == ExitCode.DONE, later.stderr
     assert "was done before; the model is in" in later.stderr
     assert hub.read("ada/run", "model.safetensors") == (tmp_path / "run/model.safetensors").read_bytes()

@@ -33,6 +33,7 @@ def flag(name: str) -> str:
 def test_every_command_of_the_first_release_is_walked() -> None:
     names = {" ".join(words) for words in COMMANDS}
     assert names >= {"", "train", "resume", "prepare", "status", "evaluate", "translate", "languages"}
+    assert names >= {"doctor", "download"}
     assert names >= {"config", "config show", "config check"}
 
 
@@ -159,7 +160,8 @@ def test_piped_complaints_hold_no_escape_codes_and_leave_stdout_alone(tmp_path: 
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr == "error: nowhere: there is no run here\n  try: the --output folder of a run\n"
+    way_out = "the --output folder of a run, or the URL of its store"
+    assert done.stderr == f"error: nowhere: there is no run here\n  try: {way_out}\n"
 
 
 def test_a_reader_that_goes_away_early_is_no_error() -> None:
@@ -189,6 +191,8 @@ def test_version_is_one_line_of_data(capsys: pytest.CaptureFixture[str]) -> None
         (["translate", "--model", "m", "x"], ["--pair"]),
         (["evaluate"], ["MODEL"]),
         (["resume"], ["RUN"]),
+        (["download"], ["URL"]),
+        (["download", "hf://ada/run"], ["--output"]),
         (["evaluate", "m", "--device", "gpu"], ["--device", '"auto", "cpu", "cuda"']),
         (["evaluate", "m", "--num-beams", "0"], ["--num-beams", "> 0"]),
         (["evaluate", "m", "--max-samples", "-1"], ["--max-samples", "> 0"]),

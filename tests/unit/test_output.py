@@ -73,13 +73,14 @@ EVENTS: list[tuple[journal.Event, list[str] | None]] = [
         ["step 500", "safe in hf://ada/run", "2.5 MB", "3.0 s"],
     ),
     (
-        journal.ReplicationFailed(reason="401: no", safe_step=500, attempts=2, retry_seconds=4.0),
-        ["DEGRADED", "401: no", "step 500", "again in 4 s", "training goes on"],
+        journal.ReplicationFailed(reason="401: no", safe_step=500, attempts=2, retry_seconds=4.0, age_seconds=240.0),
+        ["DEGRADED", "401: no", "step 500, 4 min old", "again in 4 s"],
     ),
     (
         journal.ReplicationFailed(reason="no answer", safe_step=-1, attempts=1, retry_seconds=4.0),
         ["safe in the store is not known"],
     ),
+    (journal.ReplicationRecovered(safe_step=5, attempts=3), ["answers again", "3 failures"]),
     (journal.TransferHung(seconds=300.0), ["silent for 300 s"]),
     (
         journal.Draining(step=500, store="hf://ada/run", seconds=900.0),
@@ -222,6 +223,9 @@ def found(**changes: Any) -> dict[str, Any]:
         "safe": {"step": 1000, "store": "runs/[x]", "age_seconds": 30.0, "verified": False},
         "degraded": None,
         "lease": None,
+        "local": None,
+        "store": None,
+        "history": [],
     } | changes
 
 

@@ -2,22 +2,28 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
 from dragoman import journal
+from dragoman.checkpoint import watchdog
 from dragoman.checkpoint.lease import take_lease
 from dragoman.checkpoint.log import RunLog
+from dragoman.checkpoint.run_folder import CONFIG
 from dragoman.checkpoint.status import newest_run, status
+from dragoman.cli import reports
 from dragoman.cli.app import run
-from dragoman.errors import InputError
+from dragoman.errors import ExitCode, InputError
+from dragoman.store import lock
 from dragoman.store.disk import digest
 from dragoman.store.local import FolderStore
 
 KEYS = {"schema", "run", "state", "step", "total_steps", "epoch", "loss", "chrf", "tokens_per_second", "eta_seconds"}
-KEYS |= {"safe", "degraded", "lease"}
+KEYS |= {"safe", "degraded", "lease", "local", "store", "history"}
+URL = "hf://ada/run"
 
 
 class Clock:
@@ -46,8 +52,9 @@ class Run:
             )
         )
 
-    def start(self, step: int = 0) -> None:
+    def start(self, step: int = 0, store: str = "") -> None:
         self.prepare()
+        (self.store.root / CONFIG).write_text("")
         take_lease(self.log, "kaggle")
         self.journal.append(
             journal.SessionStarted(
@@ -63,7 +70,20 @@ class Run:
                 host="kaggle",
                 pid=1,
                 resumed_from="",
+                store=store,
             )
+        )
+
+    def copy_starts(self, safe_step: int, store: str = URL) -> None:
+        told = journal.ReplicatorStarted(store=store, pid=2, owner="0123", epoch=1, safe_step=safe_step)
+        self.journal.append(told)
+
+    def copied(self, step: int, store: str = URL) -> None:
+        self.journal.append(journal.Replicated(step=step, num_bytes=7, seconds=1.0, store=store))
+
+    def fail_to_copy(self, reason: str, safe_step: int = -1) -> None:
+        self.journal.append(
+            journal.ReplicationFailed(reason=reason, safe_step=safe_step, attempts=1, retry_seconds=2.0)
         )
 
     def steps(self, upto: int, seconds: float) -> None:
@@ -131,6 +151,10 @@ def look(made: Run) -> dict[str, Any]:
         assert set(found["degraded"]) == {"reason", "since_seconds"}
     if found["lease"]:
         assert set(found["lease"]) == {"owner", "host", "epoch", "age_seconds"}
+    if found["local"]:
+        assert set(found["local"]) == {"step", "folder", "age_seconds"}
+    if found["store"]:
+        assert set(found["store"]) == {"url", "num_bytes", "checkpoints"}
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     return found
 
@@ -144,7 +168,7 @@ def test_a_folder_that_was_only_prepared_says_so(made: Run) -> None:
     made.prepare()
     found = look(made)
     assert (found["state"], found["step"], found["run"]) == ("prepared", 0, None)
-    nothing = ("total_steps", "epoch", "loss", "chrf", "eta_seconds", "safe", "degraded", "lease")
+    nothing = ("total_steps", "epoch", "loss", "chrf", "eta_seconds", "safe", "degraded", "lease", "local", "store")
     assert [found[key] for key in nothing] == [None] * len(nothing)
 
 
@@ -176,6 +200,8 @@ def test_a_running_run_tells_its_speed_and_the_age_of_what_is_safe(made: Run, cl
     assert (found["loss"], found["chrf"], found["tokens_per_second"]) == (2.5, 31.5, 50.0)
     assert found["eta_seconds"] == pytest.approx(70 * 2.0)
     assert found["safe"] == {"step": 10, "store": str(made.store.root), "age_seconds": 45.0, "verified": False}
+    where = str(made.store.root / "checkpoint-10")
+    assert (found["local"], found["store"]) == ({"step": 10, "folder": where, "age_seconds": 45.0}, None)
 
 
 def test_a_run_that_was_killed_is_interrupted_and_is_where_its_checkpoint_is(made: Run) -> None:
@@ -233,6 +259,188 @@ def test_a_run_whose_saves_fail_is_degraded_since_the_first_failure(made: Run, c
         assert look(made)["degraded"] is None
 
 
+# --- with a durable store ----------------------------------------------------------
+
+
+@pytest.fixture
+def stored(made: Run, clock: Clock) -> Iterator[Run]:
+    """A running run with a durable store, and a process that copies; steps 10 and 20 are saved, 10 is in the store."""
+    with made.store.lock(), lock.hold(made.store.root / watchdog.REPLICATOR_LOCK):
+        made.start(store=URL)
+        made.copy_starts(safe_step=-1)
+        made.steps(10, seconds=20.0)
+        made.save(10)
+        clock.now += 1
+        made.copied(10)
+        made.steps(20, seconds=20.0)
+        made.save(20)
+        clock.now += 2
+        yield made
+
+
+def test_what_is_safe_is_what_the_durable_store_holds_and_what_the_disk_holds_is_said_too(stored: Run) -> None:
+    found = look(stored)
+    assert found["safe"] == {"step": 10, "store": URL, "age_seconds": 23.0, "verified": True}
+    where = str(stored.store.root / "checkpoint-20")
+    assert found["local"] == {"step": 20, "folder": where, "age_seconds": 2.0}
+    assert found["store"] == {"url": URL, "num_bytes": None, "checkpoints": None}, "nobody was asked"
+    assert found["degraded"] is None
+
+
+def test_a_store_that_holds_nothing_yet_is_no_reason_to_call_the_disk_safe(made: Run) -> None:
+    with made.store.lock():
+        made.start(store=URL)
+        made.save(10)
+        found = look(made)
+    assert (found["safe"], found["local"]["step"], found["store"]["url"]) == (None, 10, URL)
+
+
+def test_what_a_new_copier_finds_in_the_store_is_safe_but_nobody_saw_it_arrive(made: Run) -> None:
+    with made.store.lock():
+        made.start(step=10, store=URL)
+        made.copy_starts(safe_step=10)
+        found = look(made)
+        assert (found["safe"]["step"], found["safe"]["verified"]) == (10, False)
+        made.copied(20)
+        made.copy_starts(safe_step=20)
+        assert look(made)["safe"]["verified"], "that it arrived was seen before"
+
+
+def test_a_folder_as_the_store_is_one_store_by_its_path_and_by_its_url(made: Run) -> None:
+    with made.store.lock():
+        made.start(store="file:///mnt/disk")
+        made.copied(10, store="/mnt/disk")
+        made.start(store="file:///mnt/disk")
+        assert look(made)["safe"]["step"] == 10
+
+
+def test_what_another_store_holds_does_not_count(made: Run) -> None:
+    with made.store.lock():
+        made.start(store=URL)
+        made.copied(10)
+        made.fail_to_copy("refused")
+        made.start(store="s3://bucket/run")
+        found = look(made)
+        assert (found["safe"], found["degraded"], found["store"]["url"]) == (None, None, "s3://bucket/run")
+        made.start()
+        made.save(20)
+        assert look(made)["safe"]["store"] == str(made.store.root), "the session has no durable store any more"
+
+
+def test_the_model_of_an_older_best_does_not_set_what_is_safe_back(stored: Run) -> None:
+    stored.copied(20)
+    stored.copied(5)
+    assert look(stored)["safe"]["step"] == 20
+
+
+def test_copying_that_fails_is_degraded_from_the_first_failure_until_something_arrives(
+    stored: Run, clock: Clock
+) -> None:
+    stored.fail_to_copy("no answer", safe_step=10)
+    clock.now += 60
+    stored.fail_to_copy("the storage of ada is full")
+    clock.now += 5
+    found = look(stored)
+    assert found["degraded"] == {"reason": "the storage of ada is full", "since_seconds": 65.0}
+    assert found["safe"]["step"] == 10, "-1 means that it is not known"
+    stored.copy_starts(safe_step=10)
+    assert look(stored)["degraded"], "a new process has not yet brought anything there"
+    stored.copied(20)
+    assert look(stored)["degraded"] is None
+
+
+def test_a_copier_that_finds_everything_in_the_store_ends_the_degraded_state(stored: Run) -> None:
+    stored.fail_to_copy("no answer")
+    stored.copy_starts(safe_step=20)
+    found = look(stored)
+    assert (found["degraded"], found["safe"]["step"]) == (None, 20)
+
+
+def test_a_transfer_that_hung_is_said_until_one_arrives(stored: Run) -> None:
+    stored.journal.append(journal.TransferHung(seconds=300.0))
+    assert "silent for 300 s" in look(stored)["degraded"]["reason"]
+    stored.copied(20)
+    assert look(stored)["degraded"] is None
+
+
+def test_a_run_that_another_machine_has_taken_says_so(stored: Run, clock: Clock) -> None:
+    stored.journal.append(journal.ReplicatorEnded(outcome="superseded", reason="another machine has taken over"))
+    clock.now += 3
+    assert look(stored)["degraded"] == {"reason": "another machine has taken over", "since_seconds": 3.0}
+    stored.copy_starts(safe_step=10)
+    assert look(stored)["degraded"] is None
+
+
+def test_a_trainer_whose_copier_is_gone_is_degraded(made: Run, clock: Clock) -> None:
+    with made.store.lock():
+        made.start(store=URL)
+        clock.now += 5
+        assert look(made)["degraded"] is None, "it is being started"
+        clock.now += 30
+        assert look(made)["degraded"] == {
+            "reason": f"nothing is copied to {URL}, the process that copies is gone",
+            "since_seconds": 35.0,
+        }
+        made.fail_to_copy("no answer")
+        clock.now += 30
+        assert "the process that copies is gone (at last: no answer)" in look(made)["degraded"]["reason"]
+
+
+def test_what_nobody_copies_after_the_end_is_degraded_with_a_way_out(made: Run, clock: Clock) -> None:
+    made.start(store=URL)
+    made.save(10)
+    made.end("stopped", 10)
+    clock.now += 30
+    reason = look(made)["degraded"]["reason"]
+    assert reason.endswith(f"is gone; dragoman replicate {made.store.root} brings it there")
+    with lock.hold(made.store.root / watchdog.REPLICATOR_LOCK):
+        assert look(made)["degraded"] is None, "it goes on by itself"
+    made.copied(10)
+    assert look(made)["degraded"] is None, "everything is there"
+
+
+def test_a_save_that_fails_is_worse_than_a_copy_that_fails(stored: Run) -> None:
+    stored.fail_to_copy("no answer")
+    stored.fail_to_save(30, "No space left on device")
+    assert look(stored)["degraded"]["reason"] == "No space left on device"
+
+
+def test_the_sessions_of_a_folder_are_told_the_newest_first(made: Run, clock: Clock) -> None:
+    made.start()
+    made.save(10)
+    made.end("stopped", 10)
+    clock.now += 100
+    again = Run(made.store.root, clock)
+    with again.store.lock():
+        again.start(step=10)
+        history = look(again)["history"]
+    assert [(each["epoch"], each["outcome"], each["step"]) for each in history] == [
+        (2, "running", None),
+        (1, "stopped", 10),
+    ]
+    assert (history[0]["first_time"], history[1]["last_time"], history[1]["host"]) == (1100.0, 1000.0, "kaggle")
+
+
+def test_a_person_reads_what_is_safe_where_and_what_goes_wrong(
+    stored: Run, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored.fail_to_copy("the storage of ada is full")
+    clock.now += 300
+    reports.status(status(stored.store.root, now=clock.now), as_json=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "running: step 20 of 100, 1.00 passes over the data",
+        "loss 2.500, 50 target tokens/s",
+        "about 3 min left",
+        f"safe: step 10, saved 5 min ago in {URL}",
+        f"on this disk: step 20, saved 5 min ago in {stored.store.root}/checkpoint-20",
+        "DEGRADED for 5 min: the storage of ada is full",
+        "lease: kaggle holds it (epoch 1), last seen 5 min ago",
+    ]
+
+
+# --- what is not whole --------------------------------------------------------------
+
+
 def test_a_torn_last_line_does_not_hide_the_rest(made: Run) -> None:
     made.start()
     made.steps(10, seconds=10.0)
@@ -280,3 +488,15 @@ def test_the_command_finds_the_newest_run_and_prints_one_object(
     assert set(json.loads(capsys.readouterr().out)) == KEYS
     assert run(["status"]) == 0
     assert capsys.readouterr().out.startswith("interrupted: step 10 of 100, 0.50 passes over the data\n")
+
+
+def test_looking_at_a_run_with_a_durable_store_asks_no_network(
+    stored: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("a store was opened")
+
+    monkeypatch.setattr("dragoman.store.address.open_store", forbidden)
+    monkeypatch.setattr("dragoman.checkpoint.place.open_store", forbidden)
+    assert run(["status", str(stored.store.root)]) == ExitCode.DONE
+    assert "safe: step 10, saved" in capsys.readouterr().out

@@ -71,6 +71,7 @@ class RunLog:
         """Names this life of this process in every record that it appends."""
         self._now = now
         self._records: list[Record] = []
+        self._emptied: set[str] = set()
         self._absorb(store.records())
 
     # --- what exists -----------------------------------------------------------------
@@ -222,7 +223,10 @@ class RunLog:
             named |= {f"{folder}/{name}" for name in coming.files}
         named |= {parent.as_posix() for name in named for parent in Path(name).parents}
         named |= {unnamed(sha256) for sha256 in bytes_of_use}
-        self.store.discard(path for path in held if path not in named)
+        unwanted = [path for path in held if path not in named]
+        # A removal whose answer is lost may still happen, later: nothing is put where it would hit.
+        self._emptied |= {path.split("/")[0] for path in unwanted}
+        self.store.discard(unwanted)
 
     def refresh(self) -> None:
         """Read what was appended since; `Superseded` when we held the lease and it is another's now."""
@@ -329,11 +333,11 @@ class RunLog:
 
     def _folder(self, step: int, nonce: str) -> str:
         """A folder that no record ever named, so that nobody can write over what somebody recorded."""
-        recorded = {record.folder for record in self._records if isinstance(record, CheckpointRecord)}
+        used = {record.folder for record in self._records if isinstance(record, CheckpointRecord)} | self._emptied
         plain, short, full = f"checkpoint-{step}", f"checkpoint-{step}-{nonce[:6]}", f"checkpoint-{step}-{nonce}"
         first_epoch = self._records[0].epoch if self._records else self.epoch
         choices = [plain, short, full] if self.epoch == first_epoch else [short, full]
-        return next(name for name in choices if name not in recorded)
+        return next((name for name in choices if name not in used), f"checkpoint-{step}-{self.new_nonce()}")
 
 
 def _folders(checkpoints: Iterable[CheckpointRecord]) -> dict[str, str]:

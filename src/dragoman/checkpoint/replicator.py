@@ -114,6 +114,8 @@ class Replicator:
             return self._failed(error)
         except Exception as error:
             return self._failed(error)
+        if self._attempts:
+            self.echo(journal.ReplicationRecovered(safe_step=self.safe_step, attempts=self._attempts))
         self._attempts = 0
         return wait
 
@@ -124,7 +126,9 @@ class Replicator:
         if todo and (finished or self._due_seconds <= 0 or self.store.pause_seconds() <= 0):
             self._upload(remote, todo)
             return 0.0
-        if finished and not _is_mirror(remote.finished, finished):
+        # A run is not done in the store before its last step is there: what is damaged here never gets there.
+        is_there = finished and (finished.outcome != "done" or self.safe_step >= finished.step)
+        if finished and is_there and not _is_mirror(remote.finished, finished):
             remote.finish(finished.outcome, finished.reason, step=finished.step, resumed_from=finished.resumed_from)
             self._last_record = self.clock()
         if not todo and (finished or self.folder.locked() is None):
@@ -240,6 +244,7 @@ class Replicator:
             raise
         told: dict[str, Any] = {"step": checkpoint.step, "num_bytes": checkpoint.num_bytes, "store": str(self.store)}
         self.echo(journal.UploadStarted(**told))
+        remote.retire(self.settings.keep)  # still to be done where the last checkpoint's answer was lost
         remote.clean(coming=checkpoint)
         if checkpoint.corpus not in self._needed and (needed := self.settings.needs(checkpoint)):
             self.store.keep(needed)

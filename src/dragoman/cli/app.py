@@ -177,18 +177,27 @@ def _train(config: RunConfig) -> ExitCode:
 
 @verb(app, LOOK)
 def status(
-    run: Annotated[Path | None, Parameter(help="Folder of the run; left out: the newest below runs/.")] = None,
+    run: Annotated[
+        str | None,
+        Parameter(
+            help="Folder of the run, URL of its store, or USER/REPO on the Hub; left out: the newest below runs/."
+        ),
+    ] = None,
     /,
     *,
     json: AsJson = False,
 ) -> None:
-    """Show what a run is doing and what is safe.
+    """Show what a run is doing and what is safe, from its folder or, on any machine, from its durable store.
+
+    A folder is read without a network: what its store holds is what the copying last said.
 
     Examples:
 
         dragoman status
 
         dragoman status runs/demo --json
+
+        dragoman status hf://USER/REPO
     """
     from dragoman.checkpoint import status as reading
 
@@ -223,6 +232,41 @@ def evaluate(
         compared = compare.compare(model, pair, data, base, num_beams, max_samples, device)
     reports.comparison(compared, as_json=json)
     compare.require(compared, require)
+
+
+@verb(app, LOOK)
+def doctor(
+    run: Annotated[
+        str | None, Parameter(help="Folder of a run, URL of its store, or USER/REPO; left out: a run that begins.")
+    ] = None,
+    /,
+    *,
+    options: Options = RunConfig(),
+    config: ConfigFile = None,
+    json: AsJson = False,
+) -> None:
+    """Try store, token, disks, memory and GPU for a run, before days of work depend on them.
+
+    It takes the words of `train`. What it writes to the store, a megabyte, it removes again. Exit 4 when there is a
+    problem; a warning is none.
+
+    Examples:
+
+        dragoman doctor --store hf://USER/REPO
+
+        dragoman doctor --store s3://BUCKET/RUN --model facebook/nllb-200-1.3B --json
+
+        dragoman doctor runs/demo
+    """
+    from dragoman import host
+
+    host.be_gentle()
+    from dragoman.checkpoint.doctor import refuse_problems
+    from dragoman.deploy import doctor as examining
+
+    patient = examining.find(run)
+    checks = examining.examine(patient, settings.load(options, config, stored=patient.stored))
+    refuse_problems(reports.checks(checks, as_json=json))
 
 
 @verb(app, LOOK)
@@ -338,6 +382,47 @@ def translate(
     for line in translating.load(model, device).translate(lines, direction, num_beams):
         output.data(line)
         sys.stdout.flush()
+
+
+@verb(app, USE)
+def download(
+    url: Annotated[str, Parameter(help="URL of a run's store, USER/REPO on the Hub, or a run folder.")],
+    /,
+    *,
+    into: Annotated[
+        Path, Parameter(name="--output", help="Folder for the model; it gets this name when all is there.")
+    ],
+    checkpoint: Annotated[
+        list[str] | None,
+        Parameter(
+            help="A whole checkpoint with its training state, by folder or step; without a value: the newest. "
+            "Left out: the published model, which is the best one."
+        ),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Bring the model of a run, or one of its checkpoints, to this machine, and prove every byte of it.
+
+    The same command again goes on where it stopped.
+
+    Examples:
+
+        dragoman download hf://USER/REPO --output my-model
+
+        dragoman download s3://BUCKET/RUN --output newest --checkpoint
+
+        dragoman download USER/REPO --output step-500 --checkpoint 500
+    """
+    from dragoman.checkpoint import download as downloading
+    from dragoman.checkpoint.place import open_run
+    from dragoman.store.address import Access
+
+    name = downloading.one_name(checkpoint)
+    with output.Display() as echo:
+        progress = downloading.Progress(echo)
+        log = open_run(url, Access(progress=progress.arrived))
+        found = downloading.download(log, into, name, report=reports.passed_over, progress=progress)
+    reports.downloaded(found, as_json=json)
 
 
 def run(words: Sequence[str]) -> int:

@@ -123,6 +123,8 @@ def line(event: journal.Event, total_steps: int = 0) -> str:
             safe = f"step {event.safe_step:,}{age}" if event.safe_step >= 0 else "not known"
             again = f"tried again in {max(event.retry_seconds, 1):,.0f} s"
             return f"DEGRADED: {event.reason}; safe in the store is {safe}; {again}"
+        case journal.ReplicationRecovered():
+            return f"the store answers again, after {event.attempts:,} failures"
         case journal.TransferHung():
             return f"a transfer was silent for {event.seconds:,.0f} s: started anew"
         case journal.ReplicatorEnded() if event.outcome != "done":

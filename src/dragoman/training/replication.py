@@ -22,6 +22,7 @@ from dragoman.journal import (
     Journal,
     Replicated,
     ReplicationFailed,
+    ReplicationRecovered,
     ReplicatorEnded,
     ReplicatorStarted,
     Tail,
@@ -112,7 +113,7 @@ class Replication:
                     self.ended = event
                 case UploadStarted() | UploadSkipped():
                     pass
-                case ReplicationFailed() | TransferHung():
+                case ReplicationFailed() | ReplicationRecovered() | TransferHung():
                     pass
                 case _:
                     continue  # our own, shown already
