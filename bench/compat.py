@@ -4,7 +4,8 @@ Builds one environment each below `.venv-compat-*/` (torch as in constraints.txt
 
     transformers-4.57   opens a model saved by this environment: equal ids, loss and greedy output
     hub-1.27            installs dragoman beside huggingface_hub 1.27 and transformers 5.17 (Colab's):
-                        a run is killed, resumed, evaluated and used; it equals an undisturbed one
+                        a run is killed, resumed, evaluated and used; it equals an undisturbed one; the
+                        store on the Hub and its faults
     newest              the same with the newest of everything that pip finds
 
 Prints a report in Markdown and exits 1 when anything differs:
@@ -35,7 +36,7 @@ ENVIRONMENTS = {
 }
 SHOWN = ("torch", "transformers", "tokenizers", "huggingface_hub", "safetensors", "numpy", "cyclopts", "pydantic")
 STEPS = 12
-TESTS = ["tests/unit/test_nllb.py", "tests/compat"]
+TESTS = ["tests/unit/test_nllb.py", "tests/compat", "tests/store/test_hub.py", "tests/store/test_hub_faults.py"]
 """Tests that look at what the other versions do."""
 
 
@@ -181,7 +182,7 @@ def _end_to_end(python: Path, folder: Path) -> list[str]:
         f"killed with SIGKILL after step {killed_at} of {STEPS}, resumed: model.safetensors equal to the byte to an"
         + " undisturbed run",
         f"`status`: done; `evaluate`: {', '.join(names)} on {scores['pairs']} pairs; `translate`: 3 lines for 3 lines",
-        f"{' '.join(TESTS)}: {told.split(' in ')[0]} (among them a download from a stand-in of the Hub)",
+        f"{' '.join(TESTS)}: {told.split(' in ')[0]} (beside a stand-in of the Hub)",
     ]
 
 

@@ -16,10 +16,11 @@ from types import ModuleType
 
 from cyclopts import App
 
-from dragoman import errors, journal
+from dragoman import errors
 from dragoman.cli.app import app
 from dragoman.cli.settings import flag, is_list
 from dragoman.config import ENVIRONMENT_PREFIX, FIELDS, SECTIONS, RunConfig, may_change
+from dragoman.journal import events as happened
 from dragoman.store import record
 
 FOLDER = Path(__file__).parent / "reference"
@@ -142,9 +143,9 @@ def events() -> str:
         "`RUN/dragoman/journal.jsonl` holds one JSON object per line. Each has `kind` and `time` (seconds since 1970, "
         "UTC) besides the fields below. How to use them: [read the journal](../how-to/read-the-journal.md).\n",
     ]
-    for node in _classes(journal):
-        event = getattr(journal, node.name)
-        if issubclass(event, journal.Event) and event is not journal.Event:
+    for node in _classes(happened):
+        event = getattr(happened, node.name)
+        if event is not happened.Event:
             parts += [f"## `{event.kind()}`\n", f"{_line(ast.get_docstring(node) or '')}\n", _fields(node)]
     return "\n".join(parts)
 

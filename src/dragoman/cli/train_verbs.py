@@ -1,0 +1,150 @@
+"""The verbs that train: each translates words into a configuration and calls one function."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from dragoman.cli import output, reports, settings
+from dragoman.cli.grammar import TRAIN, AsJson, ConfigFile, Options, app, verb
+from dragoman.config import RunConfig
+from dragoman.errors import ExitCode, InputError
+
+
+@verb(app, TRAIN)
+def prepare(*, options: Options = RunConfig(), config: ConfigFile = None, json: AsJson = False) -> None:
+    """Read, clean, split and encode the data of a run, and show what became of every row.
+
+    Examples:
+
+        dragoman prepare --language-pairs en-fr --data en-fr=pairs.tsv --model scratch:tiny
+
+        dragoman prepare -c run.yaml --json
+    """
+    from dragoman.training import prepared
+
+    reports.prepared(prepared.prepare(settings.load(options, config)), as_json=json)
+
+
+@verb(app, TRAIN)
+def train(*, options: Options = RunConfig(), config: ConfigFile = None) -> ExitCode:
+    """Train until the last step, the deadline or a signal; continue by itself.
+
+    Examples:
+
+        dragoman train --language-pairs en-fr en-de --data gettext:django,wagtail --model scratch:tiny
+
+        dragoman train --language_pairs en-fr --data en-fr=pairs.tsv --max_samples 20000 --epochs 3 --batch_size 4
+
+        dragoman train -c run.yaml --max-hours 2
+    """
+    if (resumed := options.store.resume_from_checkpoint) is None:
+        return _train(settings.load(options, config))
+    return _train(_from_store(resumed, options, config, take_over=False))
+
+
+@verb(app, TRAIN)
+def resume(
+    run: Annotated[str, Parameter(help="Folder of the run, URL of its store, or USER/REPO on the Hub.")],
+    /,
+    *,
+    options: Options = RunConfig(),
+) -> ExitCode:
+    """Continue a run, in its folder or on an empty machine, with the settings that it was started with.
+
+    It does not wait for another machine that may still train it: that one stops.
+
+    Of the options below these may be new: --max-hours --save-steps --save-minutes --keep --log-steps
+    --single-writer --store --hub-model-id --public --store-data --lease-minutes --drain-minutes
+    --upload-megabytes --commits-per-hour.
+    The others make another run, and are refused when they differ. --output says where a run from a store goes.
+
+    Examples:
+
+        dragoman resume runs/en-fr-nllb-200-distilled-600M
+
+        dragoman resume hf://USER/fine-tuned-nllb-600M --max-hours 1
+
+        dragoman resume s3://BUCKET/RUN --output runs/here
+    """
+    from dragoman.checkpoint.run_folder import stored_config
+
+    folder = Path(run).expanduser()
+    stored = stored_config(folder)
+    if stored is None:
+        return _train(_from_store(run, options, None, take_over=True))
+    if options.save.output:
+        raise InputError(f"--output: {run} is continued where it is", f"dragoman resume {run}, without --output")
+    config = settings.load(options, stored=stored)
+    here = config.save.model_copy(update={"output": folder, "resume": "must"})
+    there = config.store.model_copy(update={"take_over": True})
+    return _train(config.model_copy(update={"save": here, "store": there}))
+
+
+def _from_store(place: str, options: RunConfig, config_file: Path | None, take_over: bool) -> RunConfig:
+    """The settings of the run in a store, to be continued on this machine."""
+    from dragoman.checkpoint.log import RunLog
+    from dragoman.checkpoint.replicate import access
+    from dragoman.store.address import FILE, named, normal, open_store
+    from dragoman.training.durable import stored_settings
+
+    url = named(place)
+    if url.startswith(FILE) and not Path(url.removeprefix(FILE)).is_dir():
+        raise InputError(f"{place}: there is no run here", "the --output folder of a run, or the URL of its store")
+    if options.store.url and normal(options.store.url) != url:
+        raise InputError(f"--store {options.store.url} is another store than {url}", "name one of them")
+    stored = stored_settings(RunLog(open_store(url, access(options))))
+    config = settings.load(options, config_file, stored=stored)
+    here = config.save.model_copy(update={"resume": "must"})
+    there = config.store.model_copy(
+        update={"store": url, "hub_model_id": None, "take_over": take_over or config.store.take_over}
+    )
+    return config.model_copy(update={"save": here, "store": there})
+
+
+@verb(app, TRAIN)
+def replicate(
+    run: Annotated[Path, Parameter(help="Folder of the run: its --output.")],
+    /,
+    *,
+    options: Options = RunConfig(),
+    beside_trainer: Annotated[bool, Parameter(show=False)] = False,
+    owner: Annotated[str, Parameter(show=False)] = "",
+) -> ExitCode:
+    """Copy the checkpoints in folder RUN to its durable store, until all are there and nobody trains.
+
+    `train` starts this by itself when the run has a store.
+
+    Examples:
+
+        dragoman replicate runs/demo --store hf://USER/REPO
+
+        dragoman replicate runs/demo --store /mnt/disk/demo --take-over
+    """
+    from dragoman.checkpoint.replicate import replicate as copy
+    from dragoman.checkpoint.run_folder import stored_config
+
+    stored = stored_config(run)
+    if stored is None:
+        raise InputError(f"{run}: there is no run here", "the --output folder of a run")
+    config = settings.load(options, stored=stored)
+    if beside_trainer:
+        ended = copy(run, config, owner=owner, follows=True)
+    else:
+        with output.Display() as echo:
+            ended = copy(run, config, say=output.waiting, echo=echo)
+    if ended.exit_code != ExitCode.DONE:
+        output.error(ended.message, ended.hint)
+    return ExitCode(ended.exit_code)
+
+
+def _train(config: RunConfig) -> ExitCode:
+    from dragoman import host
+
+    host.be_gentle()
+    from dragoman.training import loop
+
+    with output.Display() as echo:
+        ending = loop.run(config, echo)
+    reports.ending(ending)
+    return ending.exit_code
