@@ -15,11 +15,12 @@ from dragoman import journal
 from dragoman.checkpoint.lease import OwnNames, claim
 from dragoman.checkpoint.log import RunLog
 from dragoman.checkpoint.run_folder import JOURNAL
+from dragoman.config import RunConfig
 from dragoman.errors import ConfigMismatch, ExitCode, InputError, Superseded
 from dragoman.journal import Event, Journal
 from dragoman.store.local import FolderStore
-from dragoman.store.record import FinishedRecord
-from dragoman.training import loop
+from dragoman.store.record import CheckpointRecord, FinishedRecord
+from dragoman.training import loop, session
 from tests.support import real
 from tests.support.hub import HubStandIn
 from tests.support.runs import train_args
@@ -330,7 +331,7 @@ NO_NETWORK = """
 import sys
 from dragoman import journal
 from dragoman.cli import app, output
-from dragoman.training import loop
+from dragoman.training import loop, session
 
 calls, between = [], []
 def hook(event, arguments):
@@ -360,3 +361,27 @@ def test_between_its_first_and_last_step_the_trainer_makes_no_network_call(tmp_p
     assert done.returncode == 0, done.stderr
     assert "calls 0" in done.stdout
     assert "safe in hf://ada/run" in done.stderr
+
+
+def test_a_run_that_another_machine_began_while_we_waited_is_continued_and_not_begun_again(
+    lab: Lab, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two machines get the same command at once; the second finds nothing, and then waits for the lease."""
+    store, first = store_of(lab, name), lab.prepared(f"{name}-first", like="plain")
+    check = session.inputs.check
+
+    def slow(config: RunConfig) -> None:
+        check(config)
+        monkeypatch.undo()
+        stopped_after(lab, first.name, 5, store)
+
+    monkeypatch.setattr(session.inputs, "check", slow)
+    ending = lab.train(name, store=str(store))
+    started = [event for event in lab.events if isinstance(event, journal.SessionStarted)]
+    assert [event.step for event in started] == [5]
+    assert ending.exit_code is ExitCode.DONE
+    assert trained(store) == trained(lab.folder / "plain")
+    steps = [
+        record.step for record in log_of(store).records if isinstance(record, CheckpointRecord) and record.is_whole
+    ]
+    assert steps == sorted(steps)

@@ -1,5 +1,6 @@
 """`dragoman replicate`: one process that keeps a durable store like the run folder."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,8 +19,8 @@ from dragoman.store.address import FILE, Access, normal, open_store
 from dragoman.store.local import FolderStore
 from dragoman.store.record import LeaseRecord
 
-WAIT_SECONDS = 5.0
-"""How often a machine that waits for another one's silence looks."""
+WAIT_SECONDS, SAY_SECONDS = 5.0, 60.0
+"""How often a machine that waits for another one's silence looks, and says so."""
 
 
 def access(config: RunConfig) -> Access:
@@ -52,8 +53,13 @@ def patience(config: RunConfig, say: Callable[[LeaseRecord, float], None]) -> Pa
     if config.store.take_over:
         return None
 
+    said = -math.inf
+
     def wait(lease: LeaseRecord, left: float) -> None:
-        say(lease, left)
+        nonlocal said
+        if time.monotonic() - said >= SAY_SECONDS:
+            said = time.monotonic()
+            say(lease, left)
         time.sleep(min(left, WAIT_SECONDS))
 
     return Patience(config.store.lease_minutes * 60, wait)

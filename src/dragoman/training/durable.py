@@ -15,7 +15,7 @@ from dragoman import host
 from dragoman.checkpoint.lease import OwnNames, check_same_run, claim, take_lease
 from dragoman.checkpoint.log import RunLog
 from dragoman.checkpoint.replicate import access, patience, url_of
-from dragoman.checkpoint.restore import Report, newest_good
+from dragoman.checkpoint.restore import Report, newest_good, repair_root
 from dragoman.checkpoint.run_folder import CORPUS, CORPUS_MANIFEST, compare, corpus_files, read_config
 from dragoman.config import RunConfig
 from dragoman.errors import Damaged, InputError, StoreUnavailable
@@ -199,6 +199,7 @@ def _bring(
         )
 
     found = newest_good(remote, report, lambda checkpoint: fetch(checkpoint, list(checkpoint.files)))
+    repair_root(remote, report, far_away=True)  # it may have borne what was damaged
     if found is None:
         return None
     best = remote.best

@@ -178,6 +178,9 @@ def open_session(
     loader = Loader(made.corpus, plan)
     _check_first_batch(model, loader, arithmetic, made, journal)
     durable_store.hold(durable, config, log, folder)
+    if begun is None and durable and durable.newest:
+        # Another machine began this very run while we waited for the lease: what it has done is not done again.
+        return open_session(config, store, stop, echo)
     run = Session(
         config=config,
         folder=folder,
