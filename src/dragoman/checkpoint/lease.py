@@ -102,12 +102,7 @@ def claim(
     """
     log.refresh()
     check_same_run(log, run)
-    while patience and log.lease and not log.finished and log.lease.owner not in names.known():
-        left = patience.lease_seconds - log.store.idle_seconds()
-        if left <= 0:
-            break
-        patience.wait(log.lease, left)
-        log.refresh()
+    await_silence(log, names, patience)
     names.add(log.owner)
     try:
         return take_lease(log, host, run=run, epoch=max(log.epoch, epoch) + 1)
@@ -115,6 +110,20 @@ def claim(
         if patience is None or log.holds_lease:
             raise
         return claim(log, names, host, run=run, epoch=epoch, patience=patience)
+
+
+def await_silence(log: RunLog, names: OwnNames, patience: Patience | None) -> None:
+    """Wait as long as another machine shows that it works on the run; not at all without patience.
+
+    Raises:
+        StoreUnavailable: The store failed.
+    """
+    while patience and log.lease and not log.finished and log.lease.owner not in names.known():
+        left = patience.lease_seconds - log.store.idle_seconds()
+        if left <= 0:
+            break
+        patience.wait(log.lease, left)
+        log.refresh()
 
 
 def check_same_run(log: RunLog, run: str) -> None:

@@ -72,6 +72,7 @@ class RunLog:
         self._now = now
         self._records: list[Record] = []
         self._emptied: set[str] = set()
+        self._has_appended = False
         self._absorb(store.records())
 
     # --- what exists -----------------------------------------------------------------
@@ -215,15 +216,22 @@ class RunLog:
         held = self.store.held()
         self._require_lease()
         named = {f"{checkpoint.folder}/{name}" for checkpoint in self.kept for name in checkpoint.files}
-        recorded = (record.files.values() for record in self._records if isinstance(record, CheckpointRecord))
-        bytes_of_use = {entry.sha256 for files in recorded for entry in files} - freeable(self._records)
+        useful = [record for record in self._records if isinstance(record, CheckpointRecord)]
         if coming:
-            bytes_of_use |= {entry.sha256 for entry in coming.files.values()}
+            useful.append(coming)
             folder = self._folder(coming.step, coming.nonce)
             named |= {f"{folder}/{name}" for name in coming.files}
+        # Also what is coming may have the bytes of one that was damaged: then they must go before they are sent again.
+        bytes_of_use = {entry.sha256 for record in useful for entry in record.files.values()} - freeable(self._records)
         named |= {parent.as_posix() for name in named for parent in Path(name).parents}
         named |= {unnamed(sha256) for sha256 in bytes_of_use}
         unwanted = [path for path in held if path not in named]
+        if unwanted and self.lease and not self._has_appended:
+            # A record of a former life under this lease may still be on its way, and name this very debris. Ours takes
+            # its number first; then what is debris is looked at again.
+            self.append(LeaseRecord, host=self.lease.host)
+            self.clean(coming)
+            return
         # A removal whose answer is lost may still happen, later: nothing is put where it would hit.
         self._emptied |= {path.split("/")[0] for path in unwanted}
         self.store.discard(unwanted)
@@ -275,6 +283,7 @@ class RunLog:
                     raise StoreUnavailable(f"{self.store}: record {record.seq} exists but is not shown") from taken
                 continue  # the log says whose it is
             self._records += records
+            self._has_appended = True
             for gone in records[1:]:
                 self._remove(gone)
             return record

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dragoman import host, journal
-from dragoman.checkpoint.lease import OwnNames, Patience, check_same_run, claim
+from dragoman.checkpoint.lease import OwnNames, Patience, await_silence, check_same_run, claim
 from dragoman.checkpoint.log import RunLog
 from dragoman.checkpoint.outbox import Outbox
 from dragoman.checkpoint.restore import repair_root
@@ -109,8 +109,8 @@ class Replicator:
                 raise
             return 0.0
         except InputError as error:
-            if not self.settings.follows:
-                raise
+            if not self.settings.follows or self.folder.locked() is None:
+                raise  # nobody trains, so nobody would ever put it right
             return self._failed(error)
         except Exception as error:
             return self._failed(error)
@@ -124,6 +124,7 @@ class Replicator:
         todo = self._next(remote) or self._missing_best(remote)
         # Where a record is due anyway, the checkpoint is it: else the signs of life could use up what the store takes.
         if todo and (finished or self._due_seconds <= 0 or self.store.pause_seconds() <= 0):
+            self._refuse_to_go_back(remote, todo)  # again: the lease may have been waited for, or be the trainer's
             self._upload(remote, todo)
             return 0.0
         # A run is not done in the store before its last step is there: what is damaged here never gets there.
@@ -148,24 +149,19 @@ class Replicator:
         if not remote.holds_lease and not self._adopt(remote):
             self._refuse_what_is_not_ours(remote)
             self.store.prepare()
-            claim(
-                remote,
-                self.names,
-                host.name(),
-                run=self._local.run,
-                epoch=self._local.epoch,
-                patience=self.settings.patience,
-            )
-            self._hold(remote)
+            await_silence(remote, self.names, self.settings.patience)
+            if not self._adopt(remote):  # else a trainer of this folder took it meanwhile, and is not to lose it
+                claim(remote, self.names, host.name(), run=self._local.run, epoch=self._local.epoch)
+                self._hold(remote)
         elif not self._last_record:
             self._hold(remote)
         return remote
 
     def _adopt(self, remote: RunLog) -> bool:
-        """Go on under a lease that the trainer of this folder has taken since, whoever started us."""
+        """Go on under a lease that a trainer of this folder has taken since, whoever started us."""
         remote.refresh()
-        known = self.names.known()
-        if not (remote.lease and known and remote.lease.owner == known[-1]):
+        # Not only the last of our names: the next trainer may have written its own down and not have the lease yet.
+        if remote.lease is None or remote.lease.owner not in self.names.known():
             return False
         remote.owner = remote.lease.owner
         self._hold(remote)
@@ -190,10 +186,15 @@ class Replicator:
     def _refuse_what_is_not_ours(self, remote: RunLog) -> None:
         """What the folder holds must be a continuation of what the store holds."""
         check_same_run(remote, self._local.run)
-        lease, newest, mine = remote.lease, remote.newest, self._local.newest
+        lease = remote.lease
         is_strange = lease is not None and lease.owner not in self.names.known()
         if self.settings.follows and is_strange and remote.epoch > self._local.epoch:
             raise remote.superseded()
+        self._refuse_to_go_back(remote, self._local.newest)
+
+    def _refuse_to_go_back(self, remote: RunLog, mine: CheckpointRecord | None) -> None:
+        """A store that is ahead of the folder stays so: its trainer may be fetching that just now."""
+        newest = remote.newest
         known = {record.nonce for record in self._local.records}
         if newest and newest.nonce not in known and (mine is None or newest.place > mine.place):
             raise InputError(
@@ -244,8 +245,8 @@ class Replicator:
             raise
         told: dict[str, Any] = {"step": checkpoint.step, "num_bytes": checkpoint.num_bytes, "store": str(self.store)}
         self.echo(journal.UploadStarted(**told))
-        remote.retire(self.settings.keep)  # still to be done where the last checkpoint's answer was lost
         remote.clean(coming=checkpoint)
+        remote.retire(self.settings.keep)  # is still to be done where the answer to the last checkpoint was lost
         if checkpoint.corpus not in self._needed and (needed := self.settings.needs(checkpoint)):
             self.store.keep(needed)
             self._needed.add(checkpoint.corpus)

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dragoman import host
-from dragoman.checkpoint.lease import OwnNames, check_same_run, claim, take_lease
+from dragoman.checkpoint.lease import OwnNames, Patience, check_same_run, claim, take_lease
 from dragoman.checkpoint.log import RunLog
 from dragoman.checkpoint.replicate import access, patience, url_of
 from dragoman.checkpoint.restore import Report, newest_good, repair_root
 from dragoman.checkpoint.run_folder import CORPUS, CORPUS_MANIFEST, compare, corpus_files, read_config
 from dragoman.config import RunConfig
-from dragoman.errors import Damaged, InputError, StoreUnavailable
+from dragoman.errors import Damaged, InputError, StoreUnavailable, Superseded
 from dragoman.journal import Fetching, Journal, Warned
 from dragoman.store.address import open_store
 from dragoman.store.base import Store
@@ -143,12 +143,21 @@ def hold(durable: Durable | None, config: RunConfig, log: RunLog, folder: Path) 
             wait = f"waiting until it has been silent for {left:,.0f} s more; --take-over does not wait"
             durable.journal.append(Warned(message=f"{words}: {wait}"))
 
-        names = OwnNames(folder, host.name())
-        lease = claim(durable.log, names, host.name(), run=log.run, epoch=log.epoch, patience=patience(config, say))
+        lease = _claim(durable.log, log, OwnNames(folder, host.name()), patience(config, say))
         durable.owner, epoch, run = lease.owner, lease.epoch, lease.run
     elif durable:
         epoch = log.epoch  # the store alone gives out new ones
     take_lease(log, host.name(), run=run, epoch=epoch)
+
+
+def _claim(remote: RunLog, log: RunLog, names: OwnNames, wait: Patience | None) -> LeaseRecord:
+    """Take the lease of the store, if need be from a late record of our own earlier life."""
+    while True:
+        try:
+            return claim(remote, names, host.name(), run=log.run, epoch=log.epoch, patience=wait)
+        except Superseded:
+            if remote.holds_lease or remote.lease is None or remote.lease.owner not in names.known():
+                raise
 
 
 def restore_point(durable: Durable | None, log: RunLog, folder: FolderStore, report: Report) -> CheckpointRecord | None:
@@ -170,15 +179,23 @@ def restore_point(durable: Durable | None, log: RunLog, folder: FolderStore, rep
         return good
     live = {checkpoint.nonce for checkpoint in log.checkpoints}
     if not good or (ahead.nonce not in live and ahead.place > good.place):
-        good = _bring(durable, durable.log, log, folder, report) or good
+        good = _bring(durable, durable.log, log, folder, report, good) or good
     shutil.rmtree(folder.root / INBOX, ignore_errors=True)
     return good
 
 
 def _bring(
-    durable: Durable, remote: RunLog, log: RunLog, folder: FolderStore, report: Report
+    durable: Durable,
+    remote: RunLog,
+    log: RunLog,
+    folder: FolderStore,
+    report: Report,
+    good: CheckpointRecord | None,
 ) -> CheckpointRecord | None:
-    """Fetch the newest good checkpoint of the store, and the best model, and record them in the folder."""
+    """Fetch the newest good checkpoint of the store, and the best model, and record them in the folder.
+
+    None when there is none, or none that is newer than the `good` one of the folder.
+    """
     inbox = folder.root / INBOX
 
     def fetch(checkpoint: CheckpointRecord, names: list[str]) -> None:
@@ -200,8 +217,8 @@ def _bring(
 
     found = newest_good(remote, report, lambda checkpoint: fetch(checkpoint, list(checkpoint.files)))
     repair_root(remote, report, far_away=True)  # it may have borne what was damaged
-    if found is None:
-        return None
+    if found is None or (good and found.place <= good.place):
+        return None  # what was ahead of the folder was damaged
     best = remote.best
     if best and best.nonce != found.nonce and best.nonce not in {kept.nonce for kept in log.kept}:
         try:

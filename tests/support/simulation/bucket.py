@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dragoman.errors import StoreUnavailable
 from dragoman.checkpoint.retention import existing
+from dragoman.errors import StoreUnavailable
 from dragoman.store.base import CARD, MODEL_FILE, NumberTaken
 from dragoman.store.disk import Disk
 from dragoman.store.record import TRAINING, CheckpointRecord, DropRecord, FileEntry, LeaseRecord, Record, TrimRecord
@@ -193,11 +193,8 @@ class BucketClient(Client):
                 self._put(path, source.read_bytes(), entry)
 
     def _put(self, path: str, data: bytes, entry: FileEntry) -> None:
-        sent = self.wire.baton.now
-
         def put() -> None:
-            in_time = self.wire.baton.now - sent < 10
-            self._server.put(path, data, entry.sha256, self._writer if in_time else None)
+            self._server.put(path, data, entry.sha256, None if self.wire.is_landing else self._writer)
 
         try:
             self.wire.ask("put", put, changes=True)

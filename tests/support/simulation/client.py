@@ -11,7 +11,6 @@ from dragoman.store.record import CheckpointRecord, DropRecord, FileEntry, Recor
 from tests.support.simulation.faults import Wire
 
 NAME = "hf://sim/run"
-Report = Mapping[str, Sequence[Record]]
 
 
 class Server(ABC):
@@ -61,6 +60,10 @@ class Watch(ABC):
     @abstractmethod
     def deletes(self, shown: Sequence[Record]) -> None:
         """A process is about to ask for a deletion; `shown` is the log as it last saw it."""
+
+    @abstractmethod
+    def was_known(self, sha256: str) -> bool:
+        """Whether damage to these bytes has been found, and recorded."""
 
 
 class Client(ABC):

@@ -39,14 +39,18 @@ class Copier:
 
     def run(self) -> None:
         """Until all is done, another machine has taken over, or somebody kills it."""
-        while (outcome := self._worker()) is None:
-            self._machine.scene.baton.sleep(1.0)
+        outcome = None
+        while outcome is None:
+            try:
+                outcome = self._worker()
+            except Hung:
+                self._journal.append(TransferHung(seconds=SILENT_SECONDS))
         self._journal.append(ReplicatorEnded(outcome=outcome[0], reason=outcome[1]))
         self._machine.scene.counts[f"copying ended: {outcome[0]}"] += 1
         self._machine.scene.baton.tell(f"ended: {outcome}")
 
-    def _worker(self) -> tuple[str, str] | None:
-        """How it ended by itself; None when the watchdog killed it."""
+    def _worker(self) -> tuple[str, str]:
+        """How it ended by itself; raises `Hung` when the watchdog kills it."""
         machine, scene = self._machine, self._machine.scene
         try:
             replicator = Replicator(
@@ -65,9 +69,6 @@ class Copier:
             return "superseded", error.message
         except DragomanError as error:
             return "failed", error.message
-        except Hung:
-            self._journal.append(TransferHung(seconds=SILENT_SECONDS))
-            return None
         return "done", "everything is in the store"
 
     def _tell(self, event: Event) -> None:

@@ -5,8 +5,14 @@ from collections.abc import Callable, Sequence
 from dragoman.checkpoint.log import RunLog
 from dragoman.checkpoint.retention import existing
 from dragoman.store.base import MODEL_FILE
+from dragoman.store.record import LeaseRecord
+from tests.support.simulation.faults import Hung
 from tests.support.simulation.machine import Machine, Scene
+from tests.support.simulation.referee import Violation
 from tests.support.simulation.training import MOMENTS
+
+TWO_UPLOADS_SECONDS = 80.0
+"""The longest that two uploads take, when nothing is wrong."""
 
 Event = Callable[[Scene, Sequence[Machine], Machine], bool]
 """Happens to a machine, if it can; whether it did."""
@@ -15,7 +21,7 @@ Event = Callable[[Scene, Sequence[Machine], Machine], bool]
 def train(scene: Scene, machines: Sequence[Machine], machine: Machine) -> bool:
     if machine.trainer:
         return False
-    machine.train(take_over=False)
+    machine.train()
     return True
 
 
@@ -27,10 +33,21 @@ def resume(scene: Scene, machines: Sequence[Machine], machine: Machine) -> bool:
 
 
 def start_offline(scene: Scene, machines: Sequence[Machine], machine: Machine) -> bool:
-    if machine.trainer:
+    if machine.trainer or not machine.folder.exists():
         return False
     machine.refused_until = scene.baton.now + scene.chance.choice((5.0, 60.0, 300.0))
-    machine.train(take_over=False)
+    machine.train()
+    return True
+
+
+def train_alone(scene: Scene, machines: Sequence[Machine], machine: Machine) -> bool:
+    """Without `--store`, as long as no other machine has the run."""
+    hosts = {record.host for record in scene.server.records if isinstance(record, LeaseRecord)}
+    others = [each for each in machines if each is not machine and (each.lives or each.folder.exists())]
+    if machine.trainer or others or hosts - {machine.name}:
+        return False
+    machine.train(alone=True)
+    scene.referee.may_go_back = True  # from here on there may be two branches, and no epoch tells which is newer
     return True
 
 
@@ -55,6 +72,15 @@ def kill_copier(scene: Scene, machines: Sequence[Machine], machine: Machine) -> 
     return True
 
 
+def kill_worker(scene: Scene, machines: Sequence[Machine], machine: Machine) -> bool:
+    """The watchdog kills the process that copies, because a newer checkpoint is urgent."""
+    if machine.copier is None:
+        return False
+    machine.copier.sent = Hung()
+    machine.copier.wake = scene.baton.now
+    return True
+
+
 def kill_all(scene: Scene, machines: Sequence[Machine], machine: Machine) -> bool:
     if not machine.lives:
         return False
@@ -65,15 +91,27 @@ def kill_all(scene: Scene, machines: Sequence[Machine], machine: Machine) -> boo
 def kill_and_train(scene: Scene, machines: Sequence[Machine], machine: Machine) -> bool:
     killed = kill_all(scene, machines, machine)
     if killed:
-        machine.train(take_over=False)
+        machine.train()
     return killed
 
 
 def wipe(scene: Scene, machines: Sequence[Machine], machine: Machine) -> bool:
     if not machine.folder.exists():
         return False
+    check_lost_work(scene, machine)
     machine.wipe()
     return True
+
+
+def check_lost_work(scene: Scene, machine: Machine) -> None:
+    """When nothing was wrong for a while, all but the last saves are in the store."""
+    settled = scene.baton.now - TWO_UPLOADS_SECONDS - scene.plan.pause_seconds
+    if machine.copier and settled > scene.calm_since:
+        safe = max((each.step for each in existing(scene.server.records) if each.is_whole), default=0)
+        due = max((step for when, step in machine.saves if when < settled), default=0)
+        scene.counts["disks lost in calm times"] += 1
+        if safe < due:
+            raise Violation(f"{machine.name} is lost with step {due}, and the store has step {safe}")
 
 
 def pause(scene: Scene, machines: Sequence[Machine], machine: Machine) -> bool:
@@ -107,12 +145,13 @@ def edit_card(scene: Scene, machines: Sequence[Machine], machine: Machine) -> bo
 
 
 def spoil_store(scene: Scene, machines: Sequence[Machine], machine: Machine) -> bool:
-    """A file of a checkpoint in the store is damaged; another checkpoint stays good."""
-    whole = [each for each in existing(scene.server.records) if each.is_whole and scene.referee.is_whole(each)]
+    """A file of a checkpoint in the store is damaged; one of those that are kept stays good."""
+    kept = [each for each in existing(scene.server.records) if each.is_whole][: scene.plan.keep]
+    whole = [each for each in kept if scene.referee.is_whole(each)]
     if len(whole) < 2:
         return False
     name = scene.chance.choice((MODEL_FILE, MOMENTS))
-    hit = scene.chance.choice(whole[:2])
+    hit = scene.chance.choice(whole)
     twins = [each for each in whole if each.files[name] == hit.files[name]]
     if len(twins) == len(whole):
         return False
@@ -144,21 +183,22 @@ def fail_twice(scene: Scene, machines: Sequence[Machine], machine: Machine) -> b
 
 
 EVENTS: Sequence[tuple[str, float, Event]] = (
-    ("train", 1.0, train),
+    ("train", 0.8, train),
     ("resume", 0.5, resume),
-    ("start offline", 0.3, start_offline),
-    ("replicate", 0.2, replicate),
+    ("start offline", 0.4, start_offline),
+    ("train without the store", 0.4, train_alone),
+    ("replicate", 0.3, replicate),
     ("kill of the trainer", 0.3, kill_trainer),
     ("kill of the copying", 0.3, kill_copier),
+    ("kill of a worker", 0.3, kill_worker),
     ("kill of both", 0.3, kill_all),
     ("kill of both and restart", 0.3, kill_and_train),
     ("disk wiped", 0.3, wipe),
     ("pause", 0.4, pause),
     ("stop request", 0.1, stop),
-    ("store refuses", 0.3, refuse),
+    ("store refuses", 0.15, refuse),
     ("card edited", 0.2, edit_card),
-    ("damage in the store", 0.5, spoil_store),
-    ("damage on a disk", 0.5, spoil_disk),
+    ("damage in the store", 1.0, spoil_store),
+    ("damage on a disk", 1.0, spoil_disk),
     ("two failures to come", 0.2, fail_twice),
 )
-

@@ -44,8 +44,10 @@ class Rates:
 
     @classmethod
     def drawn(cls, chance: random.Random) -> "Rates":
-        """Some faults of one schedule: most are absent, some rare, one or two frequent."""
-        return cls(**{field.name: chance.choice((0, 0, 0, 0.01, 0.04, 0.12)) for field in fields(cls)})
+        """Some faults of one schedule: most are absent, some rare, one or two frequent; sometimes there are none."""
+        if chance.random() < 0.1:
+            return cls()
+        return cls(**{field.name: chance.choice((0, 0, 0, 0.01, 0.04, 0.1)) for field in fields(cls)})
 
 
 @dataclass
@@ -67,6 +69,8 @@ class Wire:
     counts: Counter[str]
     hangs: bool
     refusing: Callable[[], bool]
+    is_landing: bool = False
+    """What happens now at the store was asked for long ago."""
 
     def ask(self, what: str, effect: Callable[[], T], *, changes: bool = False) -> T:
         """Make one request.
@@ -135,12 +139,15 @@ class Wire:
 
     def _land(self, what: str, effect: Callable[[], object]) -> None:
         self.baton.tell(f"{what}: its late effect")
+        self.is_landing = True
         try:
             effect()
         except Refusal:
             self.counts["late effects that were refused"] += 1
         else:
             self.counts[f"late effects: {what}"] += 1
+        finally:
+            self.is_landing = False
 
 
 class Refusal(Exception):

@@ -38,10 +38,16 @@ class Hope:
         if here and step < here[0].step and not self._was_taken_over(here[0].epoch):
             raise Violation(f"{self._machine.name} had saved step {here[0].step} and continues from {step}")
         failing = twice_failed(self._log).keys() | _twice_failed(self._records)
+        if not self._holds_lease():
+            return  # what its successor does, it cannot know
         there = [each for each in existing(self._records) if each.is_whole and each.nonce not in failing]
         there = [each for each in there if self._machine.scene.referee.is_whole(each)]
         if there and step < there[0].step and self._place(begun) < there[0].place:
             raise Violation(f"{self._machine.name} continues from {step}; the store has step {there[0].step}")
+
+    def _holds_lease(self) -> bool:
+        leases = [record for record in self._server.records if isinstance(record, LeaseRecord)]
+        return bool(leases) and leases[-1].host == self._machine.name
 
     def _was_taken_over(self, epoch: int) -> bool:
         """Whether another machine ever held the lease in a later epoch."""
@@ -56,9 +62,9 @@ class Hope:
 
     def _check_local_drops(self) -> None:
         for record in self._log.records:
-            if isinstance(record, DropRecord) and record.reason.startswith(DAMAGED):
-                if whole := record.checkpoints.keys() - self._machine.spoilt:
-                    raise Violation(f"{self._machine.name} has dropped {whole} as damaged: {record.reason}")
+            is_damage = isinstance(record, DropRecord) and record.reason.startswith(DAMAGED)
+            if is_damage and (whole := record.checkpoints.keys() - self._machine.spoilt):
+                raise Violation(f"{self._machine.name} has dropped {whole} as damaged: {record.reason}")
 
 
 def _twice_failed(records: list[Record]) -> set[str]:

@@ -7,23 +7,26 @@ from typing import TYPE_CHECKING, Any, cast
 from unittest import mock
 
 from dragoman import host
-from dragoman.checkpoint import log, replicate, watchdog
+from dragoman.checkpoint import log, replicate, replicator, watchdog
 from dragoman.store import folder_log, record
 from dragoman.training import durable, replication
+from tests.support.simulation.baton import Baton
 
 if TYPE_CHECKING:
     from tests.support.simulation.machine import Machine
 
 DRAIN_LOOK_SECONDS = 5.0
+POLL_SECONDS = 5.0
 NO_PROCESS = 2**30
 """A process id that no process has."""
 
 
 class _Time:
-    """The module `time`, as far as waiting goes."""
+    """The module `time`."""
 
-    def __init__(self, sleep: Callable[[float], None]) -> None:
-        self.sleep = sleep
+    def __init__(self, baton: Baton) -> None:
+        self.sleep = baton.sleep
+        self.time = self.monotonic = lambda: baton.now
 
 
 class _Processes:
@@ -34,7 +37,7 @@ class _Processes:
     def __init__(self, machine: "Callable[[], Machine]") -> None:
         self._machine = machine
 
-    def Popen(self, words: Sequence[str], **_: Any) -> "_Processes":
+    def Popen(self, words: Sequence[str], **_: Any) -> "_Processes":  # noqa: N802  its name there
         owner = words[words.index("--owner") + 1] if "--owner" in words else ""
         self._machine().copy(owner, follows="--beside-trainer" in words)
         return self
@@ -55,9 +58,9 @@ class _Names:
 
 
 @contextlib.contextmanager
-def installed(machine: "Callable[[], Machine]", sleep: Callable[[float], None]) -> Generator[None]:
-    """For a `with` block: `machine` tells whose process asks, and `sleep` waits."""
-    time, body, parse = _Time(sleep), record.CheckpointRecord._body, folder_log.parse
+def installed(machine: "Callable[[], Machine]", baton: Baton) -> Generator[None]:
+    """For a `with` block: `machine` tells whose process asks, and `baton` has the clock."""
+    time, body, parse = _Time(baton), record.CheckpointRecord._body, folder_log.parse
     bodies: dict[int, tuple[Any, bytes]] = {}
     parsed: dict[bytes, record.Record] = {}
 
@@ -82,6 +85,7 @@ def installed(machine: "Callable[[], Machine]", sleep: Callable[[float], None]) 
             (replication, "DRAIN_LOOK_SECONDS", DRAIN_LOOK_SECONDS),
             (watchdog, "holder", lambda folder: NO_PROCESS if machine().copier else None),
             (log, "secrets", _Names()),
+            (replicator, "POLL_SECONDS", POLL_SECONDS),
             (folder_log, "parse", remembered_parse),
             (cast("Any", record)._Line, "_body", remembered_body),
         ):

@@ -14,7 +14,8 @@ from tests.support.simulation.copier import Copier
 from tests.support.simulation.faults import Rates, Wire
 from tests.support.simulation.folder import PointDisk, RunFolder
 from tests.support.simulation.referee import Referee
-from tests.support.simulation.repository import Repository, RepositoryClient
+from tests.support.simulation.repository import Repository
+from tests.support.simulation.repository_client import RepositoryClient
 from tests.support.simulation.trainer import Trainer
 
 
@@ -47,6 +48,8 @@ class Scene:
     plan: Plan
     rates: Rates
     """Faults of requests, at present."""
+    calm_since: float = 0.0
+    """When the last event happened; infinite where requests fail."""
     failing: int = 0
     """So many sessions end in their own exception before they save."""
 
@@ -67,6 +70,8 @@ class Machine:
     """How the last session ended."""
     spoilt: set[str] = field(default_factory=set[str])
     """Nonces of the checkpoints on this disk that we have damaged."""
+    saves: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
+    """When which step was saved on this disk."""
 
     _trainer: Life | None = None
     _copier: Life | None = None
@@ -114,10 +119,10 @@ class Machine:
             return RepositoryClient(scene.server, wire, self.disk, pause)
         return BucketClient(scene.server, wire, self.disk, pause, self.name)
 
-    def train(self, *, take_over: bool) -> None:
-        """Somebody types `dragoman train`, or `dragoman resume`, which takes over."""
+    def train(self, *, take_over: bool = False, alone: bool = False) -> None:
+        """Somebody types `dragoman train`, or `dragoman resume`, which takes over; perhaps without `--store`."""
         self.is_told_to_stop = False
-        self._trainer = Life(f"trainer of {self.name}", self, Trainer(self, take_over).run)
+        self._trainer = Life(f"trainer of {self.name}", self, Trainer(self, take_over, alone).run)
         self.scene.baton.start(self._trainer)
 
     def copy(self, owner: str = "", *, follows: bool) -> None:
@@ -137,3 +142,4 @@ class Machine:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.disks += 1
         self.spoilt.clear()
+        self.saves.clear()

@@ -80,7 +80,7 @@ class Referee(Watch):
                     continue
                 if not self._server.is_spoilt(path):
                     raise Violation(f"{what}: {path}, which a live record names, is missing or wrong")
-                if checkpoint in new and self._was_known(sha256):
+                if checkpoint in new and self.was_known(sha256):
                     raise Violation(f"{path}: published again, and its damaged bytes, dropped before, are still there")
         place = self.newest_place()
         if place < self._newest_place:
@@ -108,7 +108,7 @@ class Referee(Watch):
     def _is_right(self, path: str, sha256: str) -> bool:
         return self._server.read(path) == TRUTH[sha256]
 
-    def _was_known(self, sha256: str) -> bool:
+    def was_known(self, sha256: str) -> bool:
         """Whether damage to these bytes was found, and recorded, before."""
         records = self._server.records
         dropped = {
@@ -129,13 +129,12 @@ class Referee(Watch):
 
     def superseded(self, machine: str, why: str) -> None:
         """A process on a machine has stopped because another machine has taken over."""
-        hosts = [record.host for record in self._server.records if isinstance(record, LeaseRecord)]
-        if not hosts or hosts[-1] == machine:
+        if f"another machine ({machine}) " in why:
             raise Violation(f"{machine} has superseded itself: {why}")
 
     def replicated(self, step: int) -> None:
         """A process has said that a step is in the store."""
-        if not any(each.step >= step and each.is_whole for each in existing(self._server.records)):
+        if not any(isinstance(each, CheckpointRecord) and each.step >= step for each in self._server.records):
             raise Violation(f"step {step} is said to be in the store, and is not")
 
 

@@ -5,19 +5,16 @@ nothing: a later request does, and it rewrites the history, so that the head get
 number. Bytes that are there are not sent again, whatever has become of them.
 """
 
-import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dragoman.errors import Damaged, StoreUnavailable
-from dragoman.store.base import CARD, NumberTaken, unnamed
-from dragoman.store.disk import Disk
-from dragoman.store.record import TRAINING, CheckpointRecord, DropRecord, Record, TrimRecord
-from tests.support.simulation.client import Client, Server, Watch
-from tests.support.simulation.faults import Refusal, Wire
-
-_TRIES = 5
+from dragoman.checkpoint.retention import existing
+from dragoman.store.base import CARD
+from dragoman.store.record import CheckpointRecord, Record
+from tests.support.simulation.client import Server
+from tests.support.simulation.faults import Refusal
+from tests.support.simulation.training import TRUTH
 
 
 @dataclass(frozen=True)
@@ -92,6 +89,11 @@ class Repository(Server):
         for sha256 in change.files.values():
             if sha256 is not None and sha256 not in self.blobs:
                 raise Refusal("a pointer to a file that does not exist")
+        for sha256 in self._spoilt.intersection(filter(None, change.files.values())):
+            # Damage that nobody can have found, nobody can heal when the same bytes come again: it is taken back.
+            if not self.watch.was_known(sha256):
+                self.blobs[sha256] = TRUTH[sha256]
+                self._spoilt.discard(sha256)
         files = {**self.head.files, **change.files}
         files = {path: sha256 for path, sha256 in files.items() if sha256 is not None}
         self._charged |= {sha256: len(self.blobs[sha256]) for sha256 in change.files.values() if sha256}
@@ -109,174 +111,19 @@ class Repository(Server):
         left = {path: sha256 for path, sha256 in self.head.files.items() if sha256 not in freed}
         self._move(left, self.head.records)
 
+    def free_nameless(self, freed: Collection[str]) -> None:
+        self.free([sha256 for sha256 in freed if sha256 not in self.head.files.values()])
+
+    def is_old(self, sha256: str) -> bool:
+        """Whether nobody makes these bytes again, since every whole checkpoint is later than all that had them."""
+        steps = [
+            record.step
+            for record in self.records
+            if isinstance(record, CheckpointRecord) and any(file.sha256 == sha256 for file in record.files.values())
+        ]
+        oldest = min((each.step for each in existing(self.records) if each.is_whole), default=0)
+        return bool(steps) and max(steps) < oldest
+
     def _move(self, files: Mapping[str, str], records: tuple[Record, ...]) -> None:
         self.shown.append(Snapshot(self.head.number + 1, files, records))
         self.watch.changed("commit")
-
-
-Plan = Callable[[Snapshot], Change | None]
-"""What is left to change; None for nothing."""
-
-
-class RepositoryClient(Client):
-    """The repository, as one process sees it: never an older state than it has seen already."""
-
-    def __init__(self, server: Repository, wire: Wire, disk: Disk, pause: float) -> None:
-        super().__init__(wire, disk, pause)
-        self._server = server
-        self._newest: Snapshot | None = None
-        self._replaced: set[int] = set()
-
-    def prepare(self) -> None:
-        self.wire.ask("create", lambda: None)
-
-    def records(self, after: int = 0) -> list[Record]:
-        return list(self._look().records[after:])
-
-    def publish(
-        self, records: Sequence[Record], files: Mapping[str, Path], root: CheckpointRecord | None = None
-    ) -> None:
-        self._change(lambda at: _publishing(at, records, files, root))
-        self._published = self.wire.baton.now
-
-    def publish_root(self, checkpoint: CheckpointRecord) -> None:
-        self._change(lambda at: _rooting(at, checkpoint))
-
-    def remove(self, gone: DropRecord | TrimRecord, freed: Collection[str]) -> None:
-        self._server.watch.deletes(self._look().records)
-        spoilt = set(freed) if isinstance(gone, DropRecord) and gone.reason.startswith("damaged") else set[str]()
-
-        def left(at: Snapshot) -> Change | None:
-            at_root = [path for path, sha256 in at.files.items() if "/" not in path and sha256 in spoilt]
-            files = {path: None for path in [*_leftovers(at, gone), *at_root]}
-            return Change(files) if files else None
-
-        at = self._change(left)
-        wanted = set(freed) - set(at.files.values())
-        if wanted:
-            found = self.wire.ask("list blobs", lambda: sorted(wanted & self._server.blobs.keys()))
-            if found:
-                self.wire.ask("free", lambda: self._server.free(found), changes=True)
-
-    def held(self) -> list[str]:
-        at = self._look()
-        return [*(path for path in at.files if path.startswith("checkpoint-")), *map(unnamed, self._nameless(at))]
-
-    def discard(self, paths: Iterable[str]) -> None:
-        unwanted = set(paths)
-        if unwanted:
-            self._server.watch.deletes(self._newest.records if self._newest else ())
-
-            def left(at: Snapshot) -> Change | None:
-                files = {path: None for path in sorted(unwanted) if path in at.files}
-                return Change(files) if files else None
-
-            at = self._change(left)
-            if freed := [sha256 for sha256 in self._nameless(at) if unnamed(sha256) in unwanted]:
-                self.wire.ask("free", lambda: self._server.free(freed), changes=True)
-
-    def idle_seconds(self) -> float:
-        asked = self.wire.ask("age", lambda: (self.wire.baton.now, self._server.last_record_time, self._server.records))
-        return asked[0] - asked[1] if asked[2] else math.inf
-
-    def get(self, path: str) -> bytes | None:
-        sha256 = self._look().files.get(path, "")
-        return self.wire.ask("get", lambda: self._server.blobs.get(sha256))
-
-    # --- parts -----------------------------------------------------------------------
-
-    def _nameless(self, at: Snapshot) -> list[str]:
-        """Sha256 of the bytes that no path names."""
-        there = self.wire.ask("list blobs", lambda: sorted(self._server.blobs))
-        return [sha256 for sha256 in there if sha256 not in at.files.values()]
-
-    def _look(self) -> Snapshot:
-        def shown() -> Snapshot:
-            return self._server.shown[max(-1 - self.wire.lag(), -len(self._server.shown))]
-
-        at = self.wire.ask("look", shown)
-        if self._newest and (at.number == self._newest.number or at.number in self._replaced):
-            return self._newest
-        return self._remember(at)
-
-    def _remember(self, at: Snapshot) -> Snapshot:
-        if self._newest:
-            if len(at.records) < len(self._newest.records):
-                raise StoreUnavailable(f"{self}: it shows an old state")
-            self._replaced.add(self._newest.number)
-        self._newest = at
-        return at
-
-    def _change(self, plan: Plan) -> Snapshot:
-        """Commit what a plan wants changed until it wants nothing more."""
-        at = self._look()
-        for _ in range(_TRIES):
-            change = plan(at)
-            if change is None:
-                return at
-            parent = at.number
-            try:
-                self._upload(change)
-                at = self.wire.ask("commit", lambda: self._server.commit(parent, change), changes=True)  # noqa: B023
-                return self._remember(at)
-            except Refusal:
-                at = self._look()
-            except StoreUnavailable:
-                at = self._look()
-                if at.number == parent:
-                    raise
-        if plan(at) is None:
-            return at
-        raise StoreUnavailable(f"{self}: somebody else changes the repository all the time")
-
-    def _upload(self, change: Change) -> None:
-        for sha256, path in (change.sources or {}).items():
-            data = path.read_bytes()
-            self.wire.ask("upload", lambda: self._server.upload(sha256, data), changes=True)  # noqa: B023
-
-
-def _publishing(
-    at: Snapshot, records: Sequence[Record], files: Mapping[str, Path], root: CheckpointRecord | None
-) -> Change | None:
-    missing = [record for record in records if not _is_there(at, record)]
-    if not missing and at.records[-1].seq > records[-1].seq:
-        return None
-    if missing and missing[0].seq != len(at.records) + 1:
-        raise StoreUnavailable("it shows an old state")
-    changed: dict[str, str | None] = {}
-    for record in records:
-        if isinstance(record, DropRecord | TrimRecord):
-            changed |= {path: None for path in _leftovers(at, record)}
-    sources: dict[str, Path] = {}
-    first = records[0]
-    if isinstance(first, CheckpointRecord) and (files or first in missing):
-        assert files.keys() == first.files.keys()
-        changed |= {f"{first.folder}/{name}": first.files[name].sha256 for name in files}
-        sources = {first.files[name].sha256: path for name, path in files.items()}
-    if root:
-        changed |= {name: root.files[name].sha256 for name in root.model_files}
-    changed = {path: sha256 for path, sha256 in changed.items() if at.files.get(path) != sha256}
-    sources = {sha256: path for sha256, path in sources.items() if sha256 in changed.values()}
-    return Change(changed, missing, sources) if changed or missing else None
-
-
-def _is_there(at: Snapshot, record: Record) -> bool:
-    if record.seq > len(at.records):
-        return False
-    if at.records[record.seq - 1].to_bytes() != record.to_bytes():
-        raise NumberTaken(f"another record holds number {record.seq}")
-    return True
-
-
-def _rooting(at: Snapshot, checkpoint: CheckpointRecord) -> Change | None:
-    for name in checkpoint.model_files:
-        if at.files.get(f"{checkpoint.folder}/{name}") != checkpoint.files[name].sha256:
-            raise Damaged(f"{checkpoint.folder}/{name}: missing")
-    wanted = {name: checkpoint.files[name].sha256 for name in checkpoint.model_files}
-    wanted = {path: sha256 for path, sha256 in wanted.items() if at.files.get(path) != sha256}
-    return Change(wanted) if wanted else None
-
-
-def _leftovers(at: Snapshot, gone: DropRecord | TrimRecord) -> list[str]:
-    below = f"/{TRAINING}" if isinstance(gone, TrimRecord) else "/"
-    return [path for path in at.files if any(path.startswith(folder + below) for folder in gone.checkpoints.values())]

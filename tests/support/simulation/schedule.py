@@ -1,12 +1,14 @@
 """One schedule: a run on two or three machines, what befalls it, and how it ends."""
 
+import itertools
+import math
 import random
 import shutil
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
-from dragoman.checkpoint.retention import existing
+from dragoman.checkpoint.replicator import LONGEST_RETRY_SECONDS
+from dragoman.checkpoint.retention import best_of, existing
 from dragoman.config import RunConfig, from_flat
 from dragoman.store.base import CARD, MODEL_FILE
 from dragoman.store.record import CheckpointRecord, DropRecord, FinishedRecord, LeaseRecord, TrimRecord
@@ -51,16 +53,19 @@ class Schedule:
         server = Repository(lambda: baton.now) if atomic else Bucket(lambda: baton.now)
         save_steps = chance.choice((1, 1, 2))
         plan = Plan(
-            total_steps=save_steps * chance.randint(3, 6),
+            total_steps=save_steps * chance.randint(3, 7),
             save_steps=save_steps,
             step_seconds=chance.choice((3.0, 10.0, 40.0)) / save_steps,
             keep=chance.choice((1, 2, 2, 3)),
             pause_seconds=chance.choice((0.0, 0.0, 30.0)),
         )
-        referee = Referee(server, plan.keep, lambda: self.machine.name, baton.tell)
+        rates = Rates.drawn(chance)
+        # A store that shows an old state hides what has to be removed before the next upload.
+        referee = Referee(server, plan.keep + (rates.stale > 0), lambda: self.machine.name, baton.tell)
         server.watch = referee
-        self.scene = Scene(base, baton, chance, counts, server, referee, CONFIG, plan, Rates.drawn(chance))
+        self.scene = Scene(base, baton, chance, counts, server, referee, CONFIG, plan, rates)
         self.machines = [Machine(self.scene, number) for number in range(chance.choice((2, 2, 3)))]
+        self.scene.calm_since = self._calm_since()
         self.counts = counts
 
     @property
@@ -76,7 +81,7 @@ class Schedule:
         Raises:
             Violation: A promise was broken.
         """
-        with installed(lambda: self.machine, self.baton.sleep):
+        with installed(lambda: self.machine, self.baton):
             try:
                 self._disturbed()
                 self._quiet()
@@ -91,8 +96,9 @@ class Schedule:
 
     def _disturbed(self) -> None:
         """Event after event, with the processes going on in between."""
-        self.machines[0].train(take_over=False)
-        for _ in range(self.chance.randint(3, 14)):
+        is_alone = self.chance.random() < 0.1
+        self.machines[0].train(alone=is_alone)
+        for _ in range(self.chance.randint(4, 16)):
             points = int(self.chance.expovariate(1 / self.chance.choice((10, 60, 200)))) + 1
             self.baton.run(points, self.chance.choice((20.0, 100.0, 600.0)))
             self._event()
@@ -103,7 +109,15 @@ class Schedule:
             if self.chance.random() < weight and happens(self.scene, self.machines, self.chance.choice(self.machines)):
                 self.counts[f"event: {name}"] += 1
                 self.baton.tell(f"EVENT {name}")
+                self.scene.calm_since = self._calm_since()
                 return
+
+    def _calm_since(self) -> float:
+        """When what is wrong now will have passed, if nothing else happens."""
+        if self.scene.rates != Rates():
+            return math.inf
+        refused = [machine.refused_until + LONGEST_RETRY_SECONDS for machine in self.machines if machine.refused_until]
+        return max([self.baton.now, *refused, *(life.wake for life in self.baton.lives)])
 
     def _quiet(self) -> None:
         """No more faults: who lives goes on, and if nobody finishes the run, a new machine does."""
@@ -144,8 +158,14 @@ class Schedule:
 
     def _check_root(self) -> None:
         server = self.scene.server
-        if isinstance(server, Repository) and server.card and server.head.files.get(CARD) != server.card:
+        if not isinstance(server, Repository):
+            return  # a late copy may still have come, and the next holder of the lease puts it right
+        if server.card and server.head.files.get(CARD) != server.card:
             raise Violation("the card that a person has edited is gone")
+        best = best_of(existing(server.records))
+        assert best is not None
+        if server.head.files.get(MODEL_FILE) != best.files[MODEL_FILE].sha256:
+            raise Violation(f"the model at the root is not that of the best checkpoint, {best.folder}")
 
     def _count(self) -> None:
         self.counts["schedules"] += 1
@@ -158,7 +178,5 @@ class Schedule:
                 self.counts[f"records: {name}"] += 1
         leases = [record for record in records if isinstance(record, LeaseRecord)]
         self.counts["records: leases"] += len(leases)
-        pairs = zip(leases, leases[1:], strict=False)
+        pairs = itertools.pairwise(leases)
         self.counts["take-overs by another machine"] += sum(one.host != two.host for one, two in pairs)
-
-

@@ -33,11 +33,13 @@ class Trainer:
     Args:
         machine: Where.
         take_over: It does not wait for another machine's silence.
+        alone: It is not told of the durable store.
     """
 
-    def __init__(self, machine: "Machine", take_over: bool) -> None:
+    def __init__(self, machine: "Machine", take_over: bool, alone: bool) -> None:
         self._machine, self._scene, self._plan = machine, machine.scene, machine.scene.plan
         store = self._scene.config.store.model_copy(update={"take_over": take_over})
+        store = store.model_copy(update={"store": None}) if alone else store
         self._config = self._scene.config.model_copy(update={"store": store})
         self._store = machine.run_folder()
         self._step = self._safe_step = self._begun_step = 0
@@ -67,45 +69,49 @@ class Trainer:
         journal = Journal(folder / JOURNAL, clock=lambda: self._scene.baton.now)
         log = self._log = RunLog(self._store)
         durable = durable_store.look(config, folder, log, journal)
-        assert durable is not None
         if (ended := self._finished(log, durable, journal)) is not None:
             return ended
         begun: CheckpointRecord | None = None
-        if log.newest or durable.newest:
+        if log.newest or (durable and durable.newest):
             begun = self._restored(durable, log)
         durable_store.hold(durable, config, log, folder)
-        if begun is None and durable.newest:  # another machine has begun the run while this one waited
+        if begun is None and durable and durable.newest:  # another machine has begun the run while this one waited
             begun = self._restored(durable, log)
         log.clean()
         self._load(begun)
-        copying = Replication(folder, durable.url, durable.owner, journal, clock=lambda: self._scene.baton.now)
-        copying.start()
+        copying = self._replication(durable.url, durable.owner, journal) if durable else None
+        if copying:
+            copying.start()
         try:
             reason = self._train(copying)
         except Exception as error:
             if not isinstance(error, Superseded):
                 self._finish("failed", f"{type(error).__name__}: {error}")
-                copying.drain(self._safe_step, self._config.store.drain_minutes * 60)
+                if copying:
+                    copying.drain(self._safe_step, self._config.store.drain_minutes * 60)
             raise
         return self._drained(copying, self._end(reason))
 
-    def _restored(self, durable: Durable, log: RunLog) -> CheckpointRecord | None:
+    def _replication(self, url: str, owner: str, journal: Journal) -> Replication:
+        return Replication(self._machine.folder, url, owner, journal, clock=lambda: self._scene.baton.now)
+
+    def _restored(self, durable: Durable | None, log: RunLog) -> CheckpointRecord | None:
         durable_store.hold(durable, self._config, log, self._machine.folder)
-        hope = Hope(self._scene.server, durable.log is not None, log, self._machine)
+        hope = Hope(self._scene.server, durable is not None and durable.log is not None, log, self._machine)
         begun = durable_store.restore_point(durable, log, self._store, self._passed_over)
         self._scene.baton.tell(f"continues from {begun and (begun.step, begun.nonce[:6])}")
         hope.check(begun)
         return begun
 
-    def _finished(self, log: RunLog, durable: Durable, journal: Journal) -> str | None:
+    def _finished(self, log: RunLog, durable: Durable | None, journal: Journal) -> str | None:
         """How a session ends that has nothing to train; None when there is something."""
-        url, folder = durable.url, self._machine.folder
         if log.finished and log.finished.outcome == "done":
             self._step = log.finished.step
-            copying = Replication(folder, url, "", journal, clock=lambda: self._scene.baton.now)
-            copying.start()
+            copying = self._replication(durable.url, "", journal) if durable else None
+            if copying:
+                copying.start()
             return self._drained(copying, "was done")
-        end = durable.log.finished if durable.log else None
+        end = durable.log.finished if durable and durable.log else None
         return "was done" if end and end.outcome == "done" else None
 
     def _passed_over(self, checkpoint: CheckpointRecord, why: str) -> None:
@@ -144,7 +150,8 @@ class Trainer:
             )
             self._safe_step, self._save_failed, self._best = self._step, False, record.best
             self._scene.counts["saves"] += 1
-            self._scene.baton.tell(f"saved step {record.step} as {record.folder} ({record.nonce[:6]}), epoch {record.epoch}")
+            self._machine.saves.append((self._scene.baton.now, self._step))
+            self._scene.baton.tell(f"saved step {record.step} in {record.folder}, {record.nonce[:6]}")
             log.publish_root()
             log.retire(self._plan.keep)
         except (OSError, StoreUnavailable):
@@ -159,10 +166,11 @@ class Trainer:
 
     # --- loop.py ---------------------------------------------------------------------
 
-    def _train(self, copying: Replication) -> str:
+    def _train(self, copying: Replication | None) -> str:
         plan, scene = self._plan, self._scene
         while self._step < plan.total_steps:
-            copying.poll()
+            if copying:
+                copying.poll()
             if self._machine.is_told_to_stop:
                 return "a stop request"
             scene.baton.sleep(plan.step_seconds)
@@ -181,6 +189,8 @@ class Trainer:
         self._finish("done" if done else "stopped", reason or "all steps done")
         return "done" if done else "stopped"
 
-    def _drained(self, copying: Replication, outcome: str) -> str:
+    def _drained(self, copying: Replication | None, outcome: str) -> str:
+        if copying is None:
+            return outcome
         is_safe = copying.drain(self._step, self._config.store.drain_minutes * 60)
         return f"{outcome}, {'safe' if is_safe else 'not safe yet'}"
