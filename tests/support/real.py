@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dragoman.checkpoint import watchdog
 
-SECONDS = 120.0
+SECONDS = 300.0
 """Longest wait for anything; nothing that is asserted depends on it."""
 
 
