@@ -80,6 +80,7 @@ def installed(machine: "Callable[[], Machine]", baton: Baton) -> Generator[None]
             (host, "name", lambda: machine().name),
             (durable, "open_store", lambda url, access: machine().store()),
             (replicate, "time", time),
+            (replicator, "time", time),
             (replication, "time", time),
             (replication, "subprocess", _Processes(machine)),
             (replication, "DRAIN_LOOK_SECONDS", DRAIN_LOOK_SECONDS),
@@ -90,4 +91,5 @@ def installed(machine: "Callable[[], Machine]", baton: Baton) -> Generator[None]
             (cast("Any", record)._Line, "_body", remembered_body),
         ):
             stack.enter_context(mock.patch.object(place, name, new))
+        stack.enter_context(mock.patch.dict(log.RunLog.__init__.__kwdefaults__, now=time.time))
         yield

@@ -169,7 +169,7 @@ class Schedule:
 
     def _count(self) -> None:
         self.counts["schedules"] += 1
-        self.counts["virtual hours"] += int(self.baton.now)
+        self.counts["virtual minutes"] += round(self.baton.now / 60)
         records = self.scene.server.records
         self.counts["records"] += len(records)
         kinds = {CheckpointRecord: "checkpoints", DropRecord: "drops", TrimRecord: "trims", FinishedRecord: "ends"}

@@ -75,8 +75,8 @@ class Trainer:
         if log.newest or (durable and durable.newest):
             begun = self._restored(durable, log)
         durable_store.hold(durable, config, log, folder)
-        if begun is None and durable and durable.newest:  # another machine has begun the run while this one waited
-            begun = self._restored(durable, log)
+        if begun is None and durable and durable.newest:
+            return self._session()  # another machine has begun the run while this one waited for the lease
         log.clean()
         self._load(begun)
         copying = self._replication(durable.url, durable.owner, journal) if durable else None
