@@ -49,8 +49,9 @@ def fault(
     recipe: Mapping[str, object] | None = None,
     dragoman: Mapping[str, object] | None = None,
     heals: bool = False,
-    limit: float = 90.0,
+    limit: float = 60.0,
     without_xet: bool = False,
+    sides: Sequence[str] = ("recipe", "dragoman"),
 ) -> list[Row]:
     """A row for both sides, and one more for the recipe without hf-xet."""
     options = {"recipe": recipe or {}, "dragoman": dragoman or {}}
@@ -63,7 +64,7 @@ def fault(
         return play(lab, f"{key}-lfs", side, strike, options[side.name], limit=limit, environment=environment)
 
     more = [Row(f"{key}-lfs", f"… without hf-xet: {title}", before, holds, by_lfs, ["recipe"])] if without_xet else []
-    return [Row(key, title, before, holds, both), *more]
+    return [Row(key, title, before, holds, both, sides), *more]
 
 
 SHORT_DRAIN = {"drain_minutes": 0.1}
@@ -75,6 +76,7 @@ ROWS = [
         "weights only: not resumable",
         lambda o: not o.durable,
         recipe={"strategy": "every_save"},
+        sides=["recipe"],
     ),
     *fault(
         "none",
@@ -157,7 +159,6 @@ ROWS = [
         "`train()` never returns",
         lambda o: o.ended.startswith("hangs"),
         from_then_on(route="commit", hold=True),
-        limit=60.0,
     ),
     *fault(
         "lost-answer",

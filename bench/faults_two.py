@@ -30,7 +30,7 @@ def first_is_lost(lab: Lab, side: Side) -> Outcome:
 def _two(lab: Lab, side: Side, row: str, second: dict[str, object], loses: bool = False) -> Outcome:
     """The recipe's second trainer has another seed, so that one can see whose bytes are where."""
     started, outcome, name = time.monotonic(), Outcome(row, side.name), f"{row}-{side.name}"
-    short = {"lease_minutes": 0.1} if isinstance(side, Dragoman) else {}
+    short = {"lease_minutes": 0.25} if isinstance(side, Dragoman) else {}
     with (
         lab.hub(f"{name}-hub") as hub,
         side.machine(lab.folder / f"{name}-1", hub) as one,
