@@ -1,4 +1,4 @@
-"""`make bench-faults`: the recipe that everybody copies, and dragoman, under every fault of FACTS section 1.
+"""`make bench-faults`: the recipe that everybody copies, and dragoman, under every known fault of a store.
 
 Writes bench/faults_DATE.md and, beside it, faults_DATE.json with all that was seen. Exits
 with 1 when dragoman lost something silently, tore something, or did not continue exactly.

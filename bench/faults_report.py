@@ -33,7 +33,7 @@ and a pause of {pace} s follows each step, as in the recipe.
 
 RECIPE_HEAD = [
     "fault",
-    "FACTS say",
+    "seen before",
     "so again?",
     "ended",
     "saves made / ever whole",
@@ -109,7 +109,7 @@ def short(text: str, length: int = 90) -> str:
 
 
 def again(row: Row, o: Outcome) -> str:
-    """Whether what FACTS says of the recipe was seen once more."""
+    """Whether what was seen of the recipe before was seen once more."""
     holds = row.holds(o)
     if not holds:
         return "**no**"
@@ -173,7 +173,7 @@ def text(rows: Sequence[Row], outcomes: Mapping[tuple[str, str], Outcome], head:
     recipe = [recipe_row(row, outcomes[row.key, "recipe"]) for row in rows if (row.key, "recipe") in outcomes]
     ours = [dragoman_row(row, outcomes[row.key, "dragoman"]) for row in rows if (row.key, "dragoman") in outcomes]
     lines = [head, "", introduction, "## In short", ""]
-    lines += grid(["fault", "the recipe, as FACTS had it", "the recipe, measured now", "dragoman"], both)
+    lines += grid(["fault", "the recipe, as seen before", "the recipe, measured now", "dragoman"], both)
     lines += ["", quota(outcomes), "", "## The recipe", "", *grid(RECIPE_HEAD, recipe)]
     lines += ["", "## dragoman", "", *grid(DRAGOMAN_HEAD, ours), ""]
     return re.sub(r"/\S*/faults-\w+/", "/…/", "\n".join(lines))

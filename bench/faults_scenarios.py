@@ -32,7 +32,7 @@ class Row:
     key: str
     title: str
     before: str
-    """What FACTS says of the recipe."""
+    """What was measured of the recipe before."""
     holds: Callable[[Outcome], object]
     """Whether that is so; may say in words how."""
     play: Callable[[Lab, Side], Outcome]
@@ -149,7 +149,7 @@ ROWS = [
     *fault(
         "quota-of-four",
         "the quota holds four saves (new)",
-        "(not in FACTS)",
+        "(new)",
         lambda o: num_lost(o) >= 1,
         four_saves_fit,
     ),

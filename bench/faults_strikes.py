@@ -1,4 +1,4 @@
-"""What strikes, and what FACTS claims that it does to the recipe.
+"""What strikes, and what it was seen to do to the recipe before.
 
 Most faults strike as soon as the repository holds one whole save, so that there is
 something to fall back to, and something to tear.
@@ -73,7 +73,7 @@ def slow_uplink(hub: HubStandIn, side: str) -> None:
     hub.faults.add(Fault(UPLOADS, times=None, upload_bytes_per_second=3e6))
 
 
-# --- what FACTS claims ---------------------------------------------------------------
+# --- what was seen before ---------------------------------------------------------------
 
 
 def num_lost(o: Outcome) -> int:
