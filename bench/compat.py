@@ -31,8 +31,8 @@ ROOT = HERE.parent
 OPEN_SAVED = ROOT / "tests/compat/open_saved.py"
 ENVIRONMENTS = {
     "transformers-4.57": ["transformers==4.57.*", "safetensors"],
-    "hub-1.27": ["huggingface_hub==1.27.*", "transformers==5.17.*", "pytest", "-e", str(ROOT)],
-    "newest": ["--upgrade", "--upgrade-strategy", "eager", "pytest", "-e", str(ROOT)],
+    "hub-1.27": ["huggingface_hub==1.27.*", "transformers==5.17.*", "pytest", "hypothesis", "-e", str(ROOT)],
+    "newest": ["--upgrade", "--upgrade-strategy", "eager", "pytest", "hypothesis", "-e", str(ROOT)],
 }
 SHOWN = ("torch", "transformers", "tokenizers", "huggingface_hub", "safetensors", "numpy", "cyclopts", "pydantic")
 STEPS = 12
