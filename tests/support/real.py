@@ -1,5 +1,6 @@
 """Real `dragoman` processes beside a real server on loopback."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -7,8 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-
-from dragoman.checkpoint import watchdog
 
 SECONDS = 300.0
 """Longest wait for anything; nothing that is asserted depends on it."""
@@ -38,13 +37,28 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 
 def kill_copying(run_folder: Path) -> bool:
-    """Kill the replicator of a run folder and its worker, as the loss of the machine would; whether there was one."""
-    pid = watchdog.holder(run_folder)
-    if not pid:
-        return False
-    os.kill(pid, signal.SIGKILL)  # its worker dies with it
-    until(lambda: watchdog.holder(run_folder) != pid, "the replicator is gone")
-    return True
+    """Kill what copies a run folder, as the loss of the machine would; whether there was something.
+
+    Also one that has only just been started and holds no lock yet, and the workers.
+    """
+    doomed = _copying(run_folder)
+    for pid in doomed:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    until(lambda: not _copying(run_folder), "what copies is gone")
+    return bool(doomed)
+
+
+def _copying(run_folder: Path) -> list[int]:
+    """Processes that copy the folder."""
+    words = [b"replicate", os.fsencode(run_folder)]
+    found: list[int] = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            command = path.read_bytes().split(b"\0")
+            if all(word in command for word in words):
+                found.append(int(path.parent.name))
+    return found
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:

@@ -101,13 +101,9 @@ class Replicator:
             InputError: The store refuses us, holds another run, or is ahead of this folder; only when alone.
         """
         try:
-            self._local.refresh()
-            remote = self._leased()
-            wait = self._turn(remote)
+            wait = self._next_thing()
         except Superseded:
-            if self._remote is None or not self._adopt(self._remote):
-                raise
-            return 0.0
+            raise
         except InputError as error:
             if not self.settings.follows or self.folder.locked() is None:
                 raise  # nobody trains, so nobody would ever put it right
@@ -118,6 +114,17 @@ class Replicator:
             self.echo(journal.ReplicationRecovered(safe_step=self.safe_step, attempts=self._attempts))
         self._attempts = 0
         return wait
+
+    def _next_thing(self) -> float | None:
+        self._local.refresh()
+        try:
+            return self._turn(self._leased())
+        except Superseded:
+            if self._remote is None:
+                raise
+            if not self._adopt(self._remote):
+                raise self._remote.superseded() from None  # whoever has it by now, not who had it then
+            return 0.0
 
     def _turn(self, remote: RunLog) -> float | None:
         finished = self._local.finished
