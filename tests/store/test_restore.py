@@ -49,7 +49,7 @@ def test_any_damage_anywhere_is_found_and_the_one_before_is_restored(store: Fold
     chance = random.Random(0)
     log, (older, newer) = saved(store, Ledger(), (500, 1000))
     whole = {name: (store.root / newer.folder / name).read_bytes() for name in newer.files}
-    for _ in range(300):
+    for _ in range(1000):
         name = chance.choice([MODEL, STATE])
         path, data = store.root / newer.folder / name, bytearray(whole[name])
         how = chance.choice(["flip", "cut", "longer", "missing", "swapped"])
