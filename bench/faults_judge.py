@@ -55,6 +55,8 @@ class Verdict:
     """Where the step from which training would continue is lower than at the commit before."""
     bare: int
     """Commits with a whole checkpoint and no weights at the root, where somebody would look for the model."""
+    wrong_root_seconds: float
+    """How long the weights at the root were missing, or not those of the newest checkpoint."""
 
     @property
     def end_step(self) -> int:
@@ -72,7 +74,7 @@ class Repository:
         """Every commit that `main` ever pointed at, oldest first, each with the tree that it had then."""
         if self._repository is None:
             return []
-        return [self._repository.commits[oid] for oid in self._repository.heads["main"]]
+        return [self._repository.commits[oid] for oid in self._repository.heads.get("main", ())]
 
     def titles(self) -> list[str]:
         """Titles of the commits in the present history, oldest first; deleting bytes for ever rewrites it."""
@@ -161,14 +163,17 @@ def _verdict(repository: Repository, held: Callable[[Commit], Held]) -> Verdict:
     torn = [f"{commit.title}: {one.torn}" for commit, one in zip(heads, seen, strict=True) if one.torn]
     titles = repository.titles()
     twice = [title for title, before in zip(titles[1:], titles, strict=False) if title == before]
-    bare = sum(bool(one.whole and "model.safetensors" not in at.tree) for at, one in zip(heads, seen, strict=True))
+    bare = [bool(one.whole and "model.safetensors" not in at.tree) for at, one in zip(heads, seen, strict=True)]
+    wrong = [is_bare or bool(one.torn) for is_bare, one in zip(bare, seen, strict=True)]
+    until = zip(wrong, heads, heads[1:], strict=False)
+    seconds = sum(max(0.0, later.date - commit.date) for is_wrong, commit, later in until if is_wrong)
     newest = [one.newest for one in seen]
     falls = [
         f"{commit.title}: from {before} to {now}"
         for commit, before, now in zip(heads[1:], newest, newest[1:], strict=False)
         if now < before
     ]
-    return Verdict(len(heads), durable, torn, seen[-1] if seen else Held(), twice, falls, bare)
+    return Verdict(len(heads), durable, torn, seen[-1] if seen else Held(), twice, falls, sum(bare), seconds)
 
 
 def _word(origin: Origin | None) -> str:

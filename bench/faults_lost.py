@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.faults_dragoman import Dragoman
 from bench.faults_machine import Machine, Process, wait_until
 from bench.faults_play import Lab, Outcome, after_first_save, play, take_down
-from bench.faults_sides import REPO, SAVE_STEPS, START_SECONDS, STEPS, Recipe, Side, words_of
+from bench.faults_sides import REPO, SAVE_STEPS, START_SECONDS, STEPS, Recipe, Side, names_there, words_of
 from dragoman import journal
 from tests.support.hub import Fault, HubStandIn
 
@@ -36,7 +36,7 @@ def killed_at_second_save(lab: Lab, side: Side) -> Outcome:
 
     def strike(hub: HubStandIn, _: str) -> None:
         def look() -> None:
-            names = hub.names(REPO)
+            names = names_there(hub)
             steps.update(name for name in names if name.endswith("training/state.json"))
             if "last-checkpoint/trainer_state.json" in names:
                 steps.add(str(json.loads(hub.read(REPO, "last-checkpoint/trainer_state.json"))["global_step"]))
@@ -60,8 +60,8 @@ def left(lab: Lab, side: Side, row: str) -> Iterator[tuple[HubStandIn, Machine, 
         if isinstance(side, Dragoman):
             verdict = side.judge(hub, [machine])
             outcome.torn_at_end = verdict.end.torn
-            if wrong := verdict.bare + len(verdict.torn):
-                outcome.remarks.append(f"{wrong} commits until the weights at the root were right again")
+            if verdict.bare or verdict.torn:
+                outcome.remarks.append(f"the root was right again after {verdict.wrong_root_seconds:.1f} s")
     assert outcome.resumed is not None
     outcome.said = lab.unusual(side, outcome.resumed.talk)
     outcome.seconds = time.monotonic() - started

@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.faults_dragoman import Degraded, Dragoman, note
 from bench.faults_judge import Verdict, leaked_uploads, leaks
 from bench.faults_machine import Machine, Process, wait_until
-from bench.faults_sides import NEW_TOKEN, REPO, START_SECONDS, TOKEN, Recipe, Resumed, Side
+from bench.faults_sides import NEW_TOKEN, REPO, START_SECONDS, TOKEN, Recipe, Resumed, Side, names_there
 from dragoman.checkpoint.status import status
 from tests.support.hub import Fault, HubStandIn
 
@@ -125,7 +125,7 @@ def after_first_save(hub: HubStandIn, strike: Callable[[], object]) -> None:
     done = threading.Event()
 
     def look() -> None:
-        if not done.is_set() and any(name.endswith(SAFE_FILES) for name in hub.names(REPO)):
+        if not done.is_set() and any(name.endswith(SAFE_FILES) for name in names_there(hub)):
             done.set()
             strike()
 

@@ -92,6 +92,12 @@ class Side(ABC):
         """What its processes see besides the usual."""
 
 
+def names_there(hub: HubStandIn) -> set[str]:
+    """Paths of all files of the repository; none before there is a commit."""
+    repository = hub.repositories.get(hub.key(REPO))
+    return set(repository.commit_at("main").tree) if repository and "main" in repository.heads else set()
+
+
 def words_of(options: Mapping[str, object], dash: str) -> list[str]:
     """Options as words; None is left out, True is a switch."""
     words: list[str] = []

@@ -6,7 +6,7 @@ import time
 from bench.faults_dragoman import Dragoman
 from bench.faults_machine import Machine, Process, wait_until
 from bench.faults_play import Lab, Outcome, after_first_save, note_verdict
-from bench.faults_sides import REPO, SAVE_STEPS, START_SECONDS, Recipe, Side
+from bench.faults_sides import SAVE_STEPS, START_SECONDS, Recipe, Side, names_there
 from tests.support.hub import HubStandIn
 
 ROW = "two-trainers"
@@ -44,7 +44,7 @@ def _two(lab: Lab, side: Side, row: str, second: dict[str, object], loses: bool 
         processes.append(side.start(two, **short, **second))
         machines = [one, two]
         if loses:
-            wait_until(lambda: f"checkpoint-{2 * SAVE_STEPS}/training/state.json" in _names(hub), START_SECONDS)
+            wait_until(lambda: f"checkpoint-{2 * SAVE_STEPS}/training/state.json" in names_there(hub), START_SECONDS)
             _lose(side, machines)
         wait_until(lambda: all(_is_over(side, *pair) for pair in zip(machines, processes, strict=True)), START_SECONDS)
         ends = [_ending(side, *pair) for pair in zip(machines, processes, strict=True)]
@@ -56,10 +56,6 @@ def _two(lab: Lab, side: Side, row: str, second: dict[str, object], loses: bool 
             outcome.resumed = side.resume(fresh, hub)
     outcome.seconds = time.monotonic() - started
     return outcome
-
-
-def _names(hub: HubStandIn) -> set[str]:
-    return hub.names(REPO) if hub.key(REPO) in hub.repositories else set()
 
 
 def _lose(side: Side, machines: list[Machine]) -> None:

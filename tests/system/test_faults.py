@@ -14,7 +14,7 @@ import pytest
 from bench.faults_dragoman import Dragoman
 from bench.faults_judge import Verdict, leaks
 from bench.faults_machine import Process, wait_until
-from bench.faults_sides import NEW_TOKEN, REPO, STEPS, TOKEN, Resumed
+from bench.faults_sides import NEW_TOKEN, REPO, STEPS, TOKEN, Resumed, names_there
 from dragoman.checkpoint.status import status
 from dragoman.checkpoint.status_shape import Status
 from dragoman.errors import ExitCode
@@ -69,9 +69,7 @@ class Trial:
     def holds(self, step: int) -> None:
         """Wait until a save is in the repository."""
         state = f"checkpoint-{step}/training/state.json"
-        key = self.hub.key(REPO)
-        is_there = wait_until(lambda: key in self.hub.repositories and state in self.hub.names(REPO), SECONDS)
-        assert is_there, self.process.talk
+        assert wait_until(lambda: state in names_there(self.hub), SECONDS), self.process.talk
 
     def open(self, step: int) -> None:
         """Let training go on behind a save."""

@@ -134,10 +134,9 @@ class Baton:
     def _yield(self, me: Life) -> None:
         next_one = self._choose()
         if next_one is not me:
+            self.current = next_one  # before the gate opens: whoever stands behind it may be gone on at once
             (next_one.gate if next_one else self._gate).release()
-            self.current = next_one
             me.gate.acquire()
-            self.current = me
         self._deliver(me)
 
     @staticmethod
