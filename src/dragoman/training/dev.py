@@ -11,6 +11,7 @@ from dragoman.data.loader import Loader
 from dragoman.evaluation.report import judge_model
 from dragoman.journal import Evaluated
 from dragoman.model import nllb
+from dragoman.training import saving
 from dragoman.training.step import to_device
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def evaluate_if_due(run: "Session") -> bool:
     rows = dev_rows(run) if due else []
     if not rows:
         return False
+    saving.settle(run)  # what is better than the best so far depends on whether that one could be saved
     started = time.monotonic()
     texts = run.corpus.texts("dev")
     pairs = [texts[row] for row in rows]

@@ -6,7 +6,7 @@ the step and the place of the microbatch, so no generator state needs saving.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -63,6 +63,7 @@ def train_step(
     step: int,
     microbatch: int,
     rate: float,
+    before_update: Callable[[], None] = lambda: None,
 ) -> StepResult:
     """Forward and backward over all microbatches of `step`, then one update.
 
@@ -76,6 +77,7 @@ def train_step(
         step: Counted from 0.
         microbatch: Largest number of pairs in one forward pass.
         rate: Learning rate of this update.
+        before_update: Called when everything but the update is done.
 
     Raises:
         torch.OutOfMemoryError: A microbatch did not fit. The weights are unchanged.
@@ -95,6 +97,7 @@ def train_step(
     scaler.unscale_(optimizer)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
     finite = bool(torch.isfinite(norm) & torch.isfinite(nats))
+    before_update()
     for group in optimizer.param_groups:
         group["lr"] = rate
     if scaler.is_enabled():
