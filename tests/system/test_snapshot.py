@@ -22,6 +22,7 @@ from dragoman.store.local import FolderStore
 from dragoman.store.record import FileEntry
 from dragoman.training import dev, loop, saver, saving, snapshot
 from dragoman.training.session import Session
+from dragoman.training.stop import Stop
 from tests.support.held_disk import HeldDisk, SignedDisk
 from tests.support.sessions import Lab, final, trained
 
@@ -127,22 +128,49 @@ def test_a_stop_while_a_save_is_under_way_waits_for_it_and_the_resume_is_exact(
     assert trained(lab.folder / run) == trained(lab.folder / "plain")
 
 
-def test_an_error_while_a_save_is_under_way_still_makes_that_save_count(lab: Lab, run: str, before_step: Any) -> None:
-    disk = HeldDisk(save=1)
+ERRORS = [(ValueError("a bug"), "failed"), (Superseded("another machine"), None), (KeyboardInterrupt(), None)]
 
-    def told(done: int) -> None:
-        if done == 4:
-            disk.release()
-            raise ValueError("a bug of ours")
 
-    before_step(told)
-    with pytest.raises(ValueError, match="a bug"):
+@pytest.mark.parametrize(("error", "recorded"), ERRORS, ids=lambda value: type(value).__name__)
+def test_an_error_while_a_save_is_under_way_still_makes_that_save_count(
+    lab: Lab, before_step: Any, error: BaseException, recorded: str | None
+) -> None:
+    run, disk = f"error-{type(error).__name__}", HeldDisk(save=1)
+    lab.prepared(run, like="plain")
+    before_step(lambda done: (disk.release(), throw(error)) if done == 4 else None)
+    with pytest.raises(type(error)):
         lab.train(run, disk, save_steps=3, **COPY)
     assert saved(lab) == [3]
     assert not any(thread.name == "saver" for thread in threading.enumerate())
-    log = RunLog(FolderStore(lab.folder / run))
-    assert log.finished is not None
-    assert (log.finished.outcome, list(files(lab.folder / run))) == ("failed", [3])
+    finished = RunLog(FolderStore(lab.folder / run)).finished
+    assert (finished.outcome if finished else None) == recorded
+    assert list(files(lab.folder / run)) == [3]
+
+
+def test_an_error_of_training_is_not_hidden_by_that_of_a_save(lab: Lab, run: str, before_step: Any) -> None:
+    disk = HeldDisk(save=1, after=lambda: throw(Damaged("a record is damaged")))
+    before_step(lambda done: (disk.release(), throw(ValueError("a bug"))) if done == 4 else None)
+    with pytest.raises(ValueError, match="a bug"):
+        lab.train(run, disk, save_steps=3, **COPY)
+
+
+def throw(error: BaseException) -> None:
+    raise error
+
+
+def test_the_deadline_knows_of_the_save_that_is_under_way(
+    lab: Lab, run: str, before_step: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, told, real = HeldDisk(save=1), list[tuple[int, bool]](), Stop.reason
+
+    def reason(self: Stop, step_seconds: float = 0.0) -> str:
+        told.append((len(told), self.is_saving))
+        return real(self, step_seconds)
+
+    monkeypatch.setattr(Stop, "reason", reason)
+    before_step(lambda done: disk.release() if done == 5 else None)
+    lab.train(run, disk, save_steps=3, **COPY)
+    assert told[:6] == [(0, False), (1, False), (2, False), (3, True), (4, True), (5, True)]
 
 
 # --- what goes wrong -------------------------------------------------------------
@@ -216,11 +244,8 @@ def test_a_roll_back_waits_for_the_save_that_it_leads_to(lab: Lab, run: str, bef
 def test_a_best_model_is_saved_or_forgotten_before_the_next_is_compared_with_it(
     lab: Lab, run: str, before_step: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail() -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     done_so_far: list[int] = []
-    disk = HeldDisk(save=2, after=fail)
+    disk = HeldDisk(save=2, after=lambda: throw(OSError(errno.ENOSPC, "No space left on device")))
 
     def told(done: int) -> None:
         done_so_far.append(done + 1)
