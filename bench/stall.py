@@ -208,20 +208,21 @@ def spread(values: list[float]) -> tuple[float, float, float]:
     return statistics.median(values), low, high
 
 
-def report(sessions: list[Blocks], slower: dict[str, dict[str, list[float]]], today: str) -> str:
+def report(sessions: list[Blocks], slower: dict[str, dict[str, list[float]]], loads: list[float], today: str) -> str:
     some = sessions[0]
     size = some.saved_bytes / 1e9
     lines = [f"# What a save costs training, {today}, CPU, {os.cpu_count()} cores", ""]
     lines += [
         f"Made by `make bench`: sessions of a random model with {some.saved_bytes / 12e6:.0f}M parameters "
         f"({size:.2f} GB of tensors in a checkpoint), {some.rounds} rounds of interleaved blocks of {some.steps} "
-        f"steps. Load of the machine at the end: {os.getloadavg()[0]:.1f}.",
+        f"steps. Load average before it and after it: {loads[0]:.1f}, {loads[1]:.1f}; where that is above 1 at the "
+        "start, others worked on the same cores, and the writer had none for itself.",
         "",
         "The cost of a save is what its block took longer than the block without one in the same round: median "
-        "(middle half). The share is of ten minutes, one save of `--save-minutes 10`.",
+        "(middle half). Shares are of ten minutes, one save of `--save-minutes 10`.",
         "",
-        "| torch's threads | a step | way | training stands still | its CPU time then | cost of a save | share |",
-        "|---|---|---|---|---|---|---|",
+        "| torch's threads | a step | way | training stands still | share | its CPU time then | cost of a save | share |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for blocks in sessions:
         lines += [_row(blocks, way) for way in blocks.ways if way != "none"]
@@ -253,7 +254,8 @@ def _row(blocks: Blocks, way: str) -> str:
     median, low, high = spread(blocks.extra(way))
     cost = f"{median:.2f} s ({low:.2f} to {high:.2f})"
     share = f"{median / SAVE_SECONDS:.2%}"
-    return f"| {blocks.threads} | {step:.2f} s | {way} | {still:.2f} s | {own:.2f} s | {cost} | {share} |"
+    stands = f"{still:.2f} s | {still / SAVE_SECONDS:.2%} | {own:.2f} s"
+    return f"| {blocks.threads} | {step:.2f} s | {way} | {stands} | {cost} | {share} |"
 
 
 def main() -> None:
@@ -268,15 +270,17 @@ def main() -> None:
         write_forever(chosen.write, lambda: False)
     ways, cores = [*WAYS, NICE] if chosen.nice else list(WAYS), os.cpu_count() or 1
     sessions = [Blocks(ways, chosen.steps, chosen.rounds, threads) for threads in (max(1, cores - 1), cores)]
+    loads = [os.getloadavg()[0]]
     with tempfile.TemporaryDirectory(dir=".") as folder:
         for blocks in sessions:
             measure(blocks, Path(folder))
         slower = interpreter(Path(folder), chosen.rounds)
     today = datetime.date.today().isoformat()
-    made = report(sessions, slower, today)
+    loads.append(os.getloadavg()[0])
+    made = report(sessions, slower, loads, today)
     kept = ("threads", "steps", "saved_bytes", "seconds", "at_save", "own", "first_copy", "copies")
     figures = {"sessions": [{name: getattr(blocks, name) for name in kept} for blocks in sessions]}
-    figures |= {"interpreter": slower}
+    figures |= {"interpreter": slower, "loads": loads}
     Path(f"bench/{chosen.name}_{today}.md").write_text(made, encoding="utf-8")
     Path(f"bench/{chosen.name}_{today}.json").write_text(json.dumps(figures) + "\n", encoding="utf-8")
     print(made)
