@@ -221,7 +221,7 @@ def report(sessions: list[Blocks], slower: dict[str, dict[str, list[float]]], lo
         "The cost of a save is what its block took longer than the block without one in the same round: median "
         "(middle half). Shares are of ten minutes, one save of `--save-minutes 10`.",
         "",
-        "| torch's threads | a step | way | training stands still | share | its CPU time then | cost of a save | share |",
+        "| threads | a step | way | training stands still | share | its CPU time then | cost of a save | share |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for blocks in sessions:
