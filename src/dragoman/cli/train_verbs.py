@@ -56,7 +56,7 @@ def resume(
 
     Of the options below these may be new: --max-hours --save-steps --save-minutes --keep --log-steps --single-writer
     --gradient-checkpointing --store --hub-model-id --public --store-data --lease-minutes --drain-minutes
-    --upload-megabytes --commits-per-hour.
+    --snapshot --upload-megabytes --commits-per-hour.
     The others make another run, and are refused when they differ. --output says where a run from a store goes.
 
     Examples:
