@@ -173,16 +173,30 @@ def _resident(name: str = "VmRSS") -> int:
 
 
 def run(point: Point) -> dict[str, Any]:
-    """Measure a point in a new process and compare it with the model."""
+    """Measure a point in a new process, and compare it with the model."""
     # With a fixed threshold, what is freed goes back to the system at once.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     words = [sys.executable, str(Path(__file__)), "--point", json.dumps(asdict(point))]
     done = subprocess.run(words, check=True, capture_output=True, text=True, env=environment)
-    found = json.loads(done.stdout.splitlines()[-1])
+    return judged(point, json.loads(done.stdout.splitlines()[-1]))
+
+
+def judged(point: Point, found: dict[str, int]) -> dict[str, Any]:
+    """What was measured, beside the model."""
     model, fixed = peak_bytes(point.sizes(), point.regime(), point.tokens), fixed_bytes(point.sizes(), point.regime())
     error = model / found["counted"] - 1
     beyond = (model - fixed) / (found["counted"] - fixed) - 1
     return asdict(point) | found | {"model": model, "fixed": fixed, "error": error, "error_beyond_fixed": beyond}
+
+
+def again(path: Path) -> list[dict[str, Any]]:
+    """Measurements that were made before, beside the model as it is now."""
+    rows = json.loads(path.read_text("utf-8"))
+    names = ("counted", "resident", "held", "parameters")
+    return [
+        judged(Point(**{name: row[name] for name in Point.__dataclass_fields__}), {name: row[name] for name in names})
+        for row in rows
+    ]
 
 
 def report(rows: list[dict[str, Any]], today: str) -> Iterator[str]:
@@ -208,23 +222,31 @@ def report(rows: list[dict[str, Any]], today: str) -> Iterator[str]:
         yield f"| {' | '.join(shown)} |"
 
 
+def points_of(forwards: list[str]) -> list[Point]:
+    return [point for forward in forwards for point in points(forward)]
+
+
+def measure_all(chosen: list[Point]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for point in chosen:
+        if peak_bytes(point.sizes(), point.regime(), point.tokens) < 4 * GIB:
+            rows.append(run(point))
+            row = rows[-1]
+            print(*asdict(point).values(), f"{row['error']:+.1%} {row['error_beyond_fixed']:+.1%}", flush=True)
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--point")
     parser.add_argument("--every", type=int, default=1, help="measure only every Nth point, and write nothing")
     parser.add_argument("--forward", nargs="+", default=["packed", "reference"])
+    parser.add_argument("--again", type=Path, help="measure nothing: compare this JSON file with the model as it is")
     words = parser.parse_args()
     if words.point:
         print(json.dumps(measure(Point(**json.loads(words.point)))))
         return
-    rows: list[dict[str, Any]] = []
-    chosen = [point for forward in words.forward for point in points(forward)][:: words.every]
-    for point in chosen:
-        if peak_bytes(point.sizes(), point.regime(), point.tokens) < 4 * GIB:
-            rows.append(run(point))
-            row = rows[-1]
-            shown = [row[key] for key in Point.__dataclass_fields__]
-            print(*shown, f"{row['error']:+.1%} {row['error_beyond_fixed']:+.1%}", flush=True)
+    rows = again(words.again) if words.again else measure_all(points_of(words.forward)[:: words.every])
     today = datetime.date.today().isoformat()
     text = "\n".join(report(rows, today)).replace("| \nresident", "| resident") + "\n"
     print(text)

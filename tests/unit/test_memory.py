@@ -1,7 +1,9 @@
 """The memory model: parameters as torch counts them, peaks that follow from their parts, and what fits where."""
 
+import json
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -124,3 +126,24 @@ def test_the_options_of_a_run_say_how_it_needs_memory() -> None:
     usual = regime_of(from_flat({}), "cuda", "fp16")
     assert usual.dropout
     assert not usual.inner_dropout
+
+
+MEASURED = Path(__file__).parents[2] / "bench/memory_cpu_2026-11-25.json"
+
+
+def test_the_model_is_near_what_was_really_allocated() -> None:
+    rows = json.loads(MEASURED.read_text("utf-8"))
+    assert len(rows) > 80
+    for row in rows:
+        width, layers = row["width"], row["layers"]
+        sizes = Sizes(row["vocabulary"], width, layers, layers, 4 * width, 4 * width, width // 64)
+        assert sizes.num_parameters == row["parameters"]
+        regime = Regime(
+            device="cpu",
+            precision=row["precision"],
+            forward=row["forward"],
+            gradient_checkpointing=row["checkpointing"],
+            dropout=row["dropout"],
+            length=32,
+        )
+        assert -0.1 < memory.peak_bytes(sizes, regime, row["tokens"]) / row["counted"] - 1 < 0.2, row

@@ -197,9 +197,9 @@ def _head_bytes(sizes: Sizes, regime: Regime, tokens: int) -> int:
         copy = _HALF * rows * sizes.width
         # A GPU multiplies into float32; a CPU into half precision, and then makes that float32.
         product = gradient if regime.device == "cuda" else gradient * 3 // 2
-    # Whole: logits, their exponentials, and both gradients of these. Then the gradient of the embedding.
+    # Whole: logits, and four tensors of their size for the gradients of their sums. Then that of the embedding.
     whole = min(logits, WHOLE_BYTES)
-    needed = max(4 * whole, gradient + (gradient // 2 if regime.is_half else 0) + whole)
+    needed = max(5 * whole, gradient + (gradient // 2 if regime.is_half else 0) + whole)
     if logits > WHOLE_BYTES:  # logits and exponentials, or logits, their half copy and the product of it
         needed = max(needed, gradient + 2 * CHUNK_BYTES, gradient + product + CHUNK_BYTES * 3 // 2)
     return copy + needed
