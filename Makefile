@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := OMP_WAIT_POLICY=PASSIVE $(BIN)/python
 
-.PHONY: demo test check bench bench-faults chaos compat docs clean
+.PHONY: demo test check bench bench-faults bench-memory chaos compat docs clean
 
 demo: $(VENV)/.demo
 	$(RUN) -m examples.demo
@@ -32,6 +32,9 @@ bench: $(VENV)/.dev
 
 bench-faults: $(VENV)/.dev
 	$(RUN) bench/faults.py
+
+bench-memory: $(VENV)/.dev
+	$(RUN) bench/memory.py
 
 docs: $(VENV)/.dev
 	$(RUN) docs/generate.py
