@@ -235,7 +235,7 @@ def _load_base(run: "Session") -> None:
     fresh = nllb.load(run.inputs.base, run.config.model.dropout)
     state.load_weights(run.forward, dict(nllb.weights(fresh)))
     run.optimizer.state.clear()
-    run.state = TrainState(run.state.microbatch_tokens, out_of_memory=run.state.out_of_memory)
+    run.state = TrainState(run.state.microbatch_tokens, run.state.checkpointing, out_of_memory=run.state.out_of_memory)
 
 
 def finish(run: "Session", outcome: Literal["done", "stopped", "failed"], reason: str) -> None:
