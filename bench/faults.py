@@ -153,7 +153,9 @@ def write(today: str, outcomes: dict[tuple[str, str], Outcome], seconds: float, 
     Path(f"bench/faults_{today}.md").write_text(text, encoding="utf-8")
     values = [{name: _without_talk(value) for name, value in asdict(o).items()} for o in outcomes.values()]
     content = {"date": today, "seconds": round(seconds), "versions": found, "patches": patches, "rows": values}
-    Path(f"bench/faults_{today}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    Path(f"bench/faults_{today}.json").write_text(
+        report.without_places(json.dumps(content, indent=1)) + "\n", encoding="utf-8"
+    )
 
 
 def _without_talk(value: Any) -> Any:

@@ -105,6 +105,7 @@ def resumed(o: Outcome) -> str:
 
 def short(text: str, length: int = 90) -> str:
     """The beginning of a long text."""
+    text = without_places(text)
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
@@ -176,7 +177,12 @@ def text(rows: Sequence[Row], outcomes: Mapping[tuple[str, str], Outcome], head:
     lines += grid(["fault", "the recipe, as seen before", "the recipe, measured now", "dragoman"], both)
     lines += ["", quota(outcomes), "", "## The recipe", "", *grid(RECIPE_HEAD, recipe)]
     lines += ["", "## dragoman", "", *grid(DRAGOMAN_HEAD, ours), ""]
-    return re.sub(r"/\S*/faults-\w+/", "/…/", "\n".join(lines))
+    return without_places("\n".join(lines))
+
+
+def without_places(text: str) -> str:
+    """The same without the folder in which the bench happened to work."""
+    return re.sub(r"/[^\s\"']*/faults-\w+/", "/…/", text)
 
 
 def _cell(outcomes: Mapping[tuple[str, str], Outcome], row: Row, side: str) -> str:

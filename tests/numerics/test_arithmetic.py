@@ -2,21 +2,24 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from dragoman.errors import InputError
+from dragoman.training.forward import Forward
 from dragoman.training.optimizer import Arithmetic, build, choose_arithmetic
-from dragoman.training.step import StepResult, train_step
+from dragoman.training.step import Settled, train_step
 from tests.support.tiny import CPU, Tiny, make
 
 
-def one_step(run: Tiny, model: torch.nn.Module, scaler: torch.amp.GradScaler, arithmetic: Arithmetic) -> StepResult:
+def one_step(run: Tiny, model: Any, scaler: torch.amp.GradScaler, arithmetic: Arithmetic) -> Settled:
     optimizer = build(model.named_parameters(), run.config.training)
+    forward = Forward(model, arithmetic, smoothing=run.config.training.label_smoothing)
     return train_step(
-        model, optimizer, scaler, run.loader, run.config.training, arithmetic, step=0, microbatch=8, rate=1e-3
-    )  # type: ignore[arg-type]
+        forward, optimizer, scaler, run.loader, run.config.training, step=0, limit=200, rate=1e-3
+    ).settled()
 
 
 def test_a_scaled_step_is_the_unscaled_one(tmp_path: Path) -> None:

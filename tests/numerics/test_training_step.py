@@ -20,7 +20,7 @@ def test_fifty_steps_cost_the_same_nats_as_the_naive_loop(
     tmp_path: Path, smoothing: float, dtype: torch.dtype, tolerance: float
 ) -> None:
     run = tiny.make(tmp_path, dropout=0.0, learning_rate=5e-5, label_smoothing=smoothing, warmup_steps=10)
-    ours = [result.nats / result.target_tokens for result in run.train(run.model(dtype), STEPS, microbatch=4)]
+    ours = [result.nats / result.target_tokens for result in run.train(run.model(dtype), STEPS, limit=100)]
     texts = run.texts
 
     def rows_of(step: int) -> list[naive_loop.Row]:
@@ -42,12 +42,12 @@ def test_fifty_steps_cost_the_same_nats_as_the_naive_loop(
 
 
 def test_a_step_is_the_same_however_it_is_cut(tmp_path: Path) -> None:
-    """1 x 16, 2 x 8 and 4 x 4 in float64: losses, gradients and weights after 50 steps."""
+    """One, some and many microbatches in float64: losses, gradients and weights after 50 steps."""
     run = tiny.make(tmp_path, dropout=0.0, learning_rate=1e-3)
     outcomes = []
-    for microbatch in (16, 8, 4):
+    for limit in (10_000, 200, 60):
         model = run.model(torch.float64)
-        results = run.train(model, STEPS, microbatch)
+        results = run.train(model, STEPS, limit)
         gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
         outcomes.append((results, gradients, dict(model.named_parameters())))
     whole_results, whole_gradients, whole_weights = outcomes[0]
@@ -62,12 +62,12 @@ def test_a_step_is_the_same_however_it_is_cut(tmp_path: Path) -> None:
 
 def test_dropout_depends_on_seed_and_step_alone(tmp_path: Path) -> None:
     run = tiny.make(tmp_path, dropout=0.3)
-    first = run.train(run.model(), 3, microbatch=8)
+    first = run.train(run.model(), 3, limit=200)
     torch.manual_seed(12345)
     torch.rand(17)
-    assert run.train(run.model(), 3, microbatch=8) == first
+    assert run.train(run.model(), 3, limit=200) == first
     other = tiny.make(tmp_path, dropout=0.3, seed=2)
-    assert other.train(other.model(), 3, microbatch=8) != first
+    assert other.train(other.model(), 3, limit=200) != first
 
 
 def test_dropout_overrides_every_dropout_of_the_model(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_dropout_overrides_every_dropout_of_the_model(tmp_path: Path) -> None:
 def test_long_gradients_are_clipped_and_short_ones_left_alone(tmp_path: Path) -> None:
     run = tiny.make(tmp_path, dropout=0.0, clip_norm=0.001)
     model = run.model()
-    norm = run.train(model, 1, microbatch=16)[0].gradient_norm
+    norm = run.train(model, 1)[0].gradient_norm
     clipped = math.sqrt(sum(float(p.grad.square().sum()) for p in model.parameters()))
     assert norm > 0.1
     assert clipped == pytest.approx(0.001, rel=1e-3)

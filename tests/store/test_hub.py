@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import pytest
@@ -16,6 +17,7 @@ from dragoman.store import card
 from dragoman.store.base import CARD
 from dragoman.store.disk import digest
 from dragoman.store.hub import HubStore
+from dragoman.store.hub_api import HubApi
 from dragoman.store.record import DropRecord
 from tests.store.conformance import StoreConformance
 from tests.store.hub_session import MODEL, OPTIMIZER, STATE, TOKEN, HubRun, words
@@ -368,6 +370,33 @@ def test_bytes_that_were_sent_and_never_committed_are_given_back(run: HubRun) ->
     log.clean()
     assert run.hub.held_bytes(run.repo) == held
     log.store.verify(first)
+
+
+def test_a_machine_paused_before_it_deletes_looks_again(run: HubRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes that it found without a name have got one from another machine, which computed the same."""
+    log, now = run.start(), 0.0
+    refused = run.hub.faults.add(Fault("commit", status=403, times=None))
+    with pytest.raises(StoreUnavailable):
+        run.save(log, 500)
+    run.hub.faults.clear()
+    assert refused.num_matched
+    paused = run.store(clock=lambda: now)
+    debris = paused.held()
+    assert debris
+    blobs = HubApi.blobs
+
+    def while_asleep(api: HubApi) -> Any:
+        nonlocal now
+        found = blobs(api)
+        if now == 0.0:
+            now = 3600.0
+            run.save(log, 500)
+        return found
+
+    monkeypatch.setattr(HubApi, "blobs", while_asleep)
+    paused.discard(debris)
+    monkeypatch.undo()
+    run.check_whole()
 
 
 def test_files_of_the_run_are_one_commit_and_are_not_sent_again(run: HubRun) -> None:

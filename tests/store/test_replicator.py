@@ -30,6 +30,8 @@ class Touchy(FolderStore):
         """Called, once each, before the next publishes take effect."""
         self.after: list[Callable[[], None]] = []
         """Called, once each, after they took effect."""
+        self.before_looking: list[Callable[[], None]] = []
+        """Called, once each, before the next looks at what is held, once `before` is empty."""
         self.pause = 0.0
         self.kept_calls = 0
 
@@ -45,6 +47,11 @@ class Touchy(FolderStore):
     def keep(self, files: Mapping[str, Path]) -> None:
         self.kept_calls += 1
         super().keep(files)
+
+    def held(self) -> list[str]:
+        if self.before_looking and not self.before:
+            self.before_looking.pop(0)()
+        return super().held()
 
     def pause_seconds(self) -> float:
         return self.pause
@@ -247,6 +254,26 @@ def test_a_restarted_trainer_hands_its_new_lease_to_the_copying_that_lives(lab: 
     assert newest is not None
     assert (newest.step, newest.epoch, newest.owner) == (1000, lease.epoch, log.owner)
     assert [event.epoch for event in lab.of(journal.ReplicatorStarted)] == [2, 3]
+
+
+def test_two_leases_of_a_trainer_in_a_row_do_not_end_the_copying_of_its_own_machine(lab: Lab) -> None:
+    """A session that finds a run begun while it waited for the lease starts anew, and takes it a second time."""
+    lab.save(500)
+    replicator = lab.replicator()
+    lab.run(replicator)
+    taken: list[int] = []
+
+    def take() -> None:
+        taken.append(claim(RunLog(FolderStore(lab.store.root)), lab.names, HOST, epoch=lab.trainer.epoch).epoch)
+
+    lab.save(1000)
+    lab.store.before = [take]
+    lab.store.before_looking = [take]
+    lab.run(replicator)
+    newest = lab.remote.newest
+    assert newest is not None
+    assert (newest.step, newest.epoch) == (1000, taken[-1])
+    assert len(taken) == 2
 
 
 def never(lease: LeaseRecord, left: float) -> None:

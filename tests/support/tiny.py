@@ -16,9 +16,10 @@ from dragoman.journal import Journal
 from dragoman.model import nllb
 from dragoman.store.disk import Disk
 from dragoman.training import inputs, session
+from dragoman.training.forward import Forward
 from dragoman.training.inputs import Inputs
 from dragoman.training.optimizer import Arithmetic, build, learning_rate
-from dragoman.training.step import StepResult, train_step
+from dragoman.training.step import Settled, train_step
 from tests.support.runs import make_pairs
 
 CPU = Arithmetic(torch.device("cpu"), "fp32")
@@ -34,31 +35,42 @@ class Tiny:
     loader: Loader
 
     @property
+    def active_loader(self) -> Loader:
+        """The same batches, for a model that holds the corpus's rows only."""
+        return Loader(self.made.corpus, self.plan, active=True)
+
+    @property
     def texts(self) -> list[Text]:
         """The training pairs in the order of the corpus."""
         directions = inputs.directions_of(self.config)
         return prepare.select(self.config.data, directions, self.config.training.seed).splits["train"]
 
     def model(self, dtype: torch.dtype = torch.float32) -> Any:
-        return nllb.load(self.made.base, self.config.model.dropout).to(dtype)
+        model: Any = nllb.load(self.made.base, self.config.model.dropout)
+        return model.to(dtype)
 
-    def train(self, model: Any, steps: int, microbatch: int) -> list[StepResult]:
-        """Train the model in place for `steps` steps."""
+    def forward(self, model: Any, **options: Any) -> Forward:
+        """How a model of this run is computed on the CPU."""
         training = self.config.training
+        values: dict[str, Any] = {"packed": training.forward == "packed", "smoothing": training.label_smoothing}
+        return Forward(model, CPU, **(values | options))
+
+    def train(self, model: Any, steps: int, limit: int = 10**6, **options: Any) -> list[Settled]:
+        """Train the model in place for `steps` steps, at most `limit` tokens at once."""
+        training, forward = self.config.training, self.forward(model, **options)
         optimizer = build(model.named_parameters(), training)
         scaler = CPU.scaler()
         return [
             train_step(
-                model,
+                forward,
                 optimizer,
                 scaler,
                 self.loader,
                 training,
-                CPU,
                 step=step,
-                microbatch=microbatch,
+                limit=limit,
                 rate=learning_rate(training, step, self.plan.total_steps),
-            )
+            ).settled()
             for step in range(steps)
         ]
 

@@ -185,19 +185,22 @@ def test_memory_running_out_halves_the_microbatch_and_repeats_the_same_step(lab:
     seen: list[tuple[int, int]] = []
 
     def around(step: Step_, options: dict[str, Any]) -> StepResult:
-        seen.append((options["step"], options["microbatch"]))
-        if options["microbatch"] > 1 and options["step"] == 3:
+        seen.append((options["step"], options["limit"]))
+        if options["limit"] > 60 and options["step"] == 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return step()
 
     disturb(around)
-    assert lab.train(run).outcome == "done"
-    assert seen == [(0, 4), (1, 4), (2, 4), (3, 4), (3, 2), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1)]
-    assert [(e.step, e.microbatch) for e in lab.events if isinstance(e, OutOfMemory)] == [(4, 2), (4, 1)]
+    assert lab.train(run, microbatch_tokens=10_000).outcome == "done"
+    limits = [e.microbatch_tokens for e in lab.events if isinstance(e, OutOfMemory)]
+    assert [e.step for e in lab.events if isinstance(e, OutOfMemory)] == [4] * len(limits)
+    tried = [(3, limit) for limit in (10_000, *limits)]
+    assert seen == [(0, 10_000), (1, 10_000), (2, 10_000), *tried, *((step, limits[-1]) for step in (4, 5, 6, 7))]
+    assert 60 < 2 * limits[-1] < 122, "each limit is half of the largest microbatch"
     newest = RunLog(FolderStore(lab.folder / run)).newest
     assert newest is not None
     state = json.loads((lab.folder / run / newest.folder / "training/state.json").read_text())
-    assert (state["microbatch"], state["out_of_memory"]) == (1, [[4, 2], [4, 1]])
+    assert (state["microbatch_tokens"], state["out_of_memory"]) == (limits[-1], [[4, limit] for limit in limits])
 
 
 def test_one_pair_that_does_not_fit_ends_the_run_with_a_way_out(lab: Lab, run: str, disturb: Any) -> None:
@@ -239,7 +242,7 @@ def test_weights_stay_when_the_gradient_is_not_finite(tmp_path: Path) -> None:
     model = made.model()
     model.model.encoder.layer_norm.weight.data[0] = math.inf
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    result = made.train(model, 1, microbatch=8)[0]
+    result = made.train(model, 1)[0]
     assert not result.updated
     for name, weight in model.named_parameters():
         assert torch.equal(weight, before[name]), name

@@ -1,6 +1,7 @@
 """From `--data` to memory-mapped arrays: named by what went in, whole or absent, split without leaks."""
 
 import contextlib
+import itertools
 import json
 import random
 import shutil
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from dragoman.config import DataConfig, from_flat
 from dragoman.data import corpus, prepare
@@ -43,6 +45,9 @@ class Words:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         known = {word: 4 + index for index, word in enumerate(self.words)}
         return [[known.get(word, 10 + len(word)) for word in text.split()] for text in texts]
+
+    def family(self, used: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.unique(np.concatenate((used, np.arange(4), self.first + np.arange(3))))
 
     def digest(self) -> str:
         return self.name
@@ -98,8 +103,11 @@ def test_pieces_come_back_as_they_were_written(tmp_path: Path) -> None:
     for opened in (made, corpus.open_corpus(made.folder)):
         assert opened is not None
         arrays = opened.arrays("train")
-        assert [(arrays.pieces(i, 0).tolist(), arrays.pieces(i, 1).tolist()) for i in range(len(arrays))] == sides
-        assert arrays.target_lengths().tolist() == [1, 3, 0]
+        rows = opened.rows
+        found = [(rows[arrays.pieces(i, 0)].tolist(), rows[arrays.pieces(i, 1)].tolist()) for i in range(len(arrays))]
+        assert found == sides
+        assert arrays.lengths(np.arange(3)).tolist() == [[len(source), len(target)] for source, target in sides]
+        assert arrays.lengths(np.array([2, 0])).tolist() == arrays.lengths(np.arange(3))[[2, 0]].tolist()
         assert opened.counts("train") == {"eng_Latn-fra_Latn": 3, "eng_Latn-deu_Latn": 0}
 
 
@@ -109,11 +117,27 @@ def test_arrays_are_mapped_not_read(tmp_path: Path) -> None:
     assert arrays.ids.flags.writeable is False
 
 
-@pytest.mark.parametrize(("largest", "kind"), [(65_535, "uint16"), (65_536, "uint32"), (256_203, "uint32")])
-def test_ids_take_two_bytes_when_they_fit(tmp_path: Path, largest: int, kind: str) -> None:
-    made = written(tmp_path, encoded(([largest], [5])))
-    assert made.arrays("train").ids.dtype == np.dtype(kind)
-    assert made.arrays("train").pieces(0, 0).tolist() == [largest]
+@pytest.mark.parametrize(("different", "kind"), [(65_528, "uint16"), (65_529, "uint32")])
+def test_ids_take_two_bytes_when_so_many_tokens_are_used(tmp_path: Path, different: int, kind: str) -> None:
+    """However large the vocabulary is: what is stored are places among the tokens in use, with eight more here."""
+    used = list(range(150_000, 150_000 + different))
+    made = written(tmp_path, encoded((used, [5])))
+    arrays = made.arrays("train")
+    assert arrays.ids.dtype == np.dtype(kind)
+    assert made.rows[arrays.pieces(0, 0)].tolist() == used
+
+
+def test_the_rows_of_a_corpus_are_those_of_all_splits_and_what_belongs_to_them(tmp_path: Path) -> None:
+    made = written(tmp_path, encoded(([90, 5], [7])))
+    assert made.rows.tolist() == [0, 1, 2, 3, 5, 7, 90, 100, 101, 102]
+    path = made.folder / corpus.ROWS
+    for damage in (path.read_bytes()[:-1], path.read_bytes()[:-1] + b"!"):
+        path.write_bytes(damage)
+        with pytest.raises(Damaged, match="is damaged"):
+            made.verify()
+    path.unlink()
+    with pytest.raises(Damaged, match="is damaged"):
+        _ = made.rows
 
 
 def test_an_empty_split_is_a_split(tmp_path: Path) -> None:
@@ -125,7 +149,7 @@ def test_an_empty_split_is_a_split(tmp_path: Path) -> None:
 def test_every_pair_keeps_its_direction(tmp_path: Path) -> None:
     made = written(tmp_path, [*encoded(([5], [6]), direction=DE), *encoded(([7], [8]), direction=FR)])
     loader = Loader(made, BatchPlan(2, 2, seed=1))
-    batch = loader.padded(np.array([0, 1]))
+    batch = loader.packed(np.array([0, 1])).padded()
     assert batch.source_BS.tolist() == [[100, 5, 2], [100, 7, 2]]
     assert batch.labels_BT.tolist() == [[102, 6, 2], [101, 8, 2]]
 
@@ -318,7 +342,9 @@ def test_a_machine_lost_while_writing_leaves_no_folder_that_opens(tmp_path: Path
                 assert contents(made.folder) == contents(whole.folder), disk.changes[-1]
             again = work(left, Disk())
             assert contents(again.folder) == contents(whole.folder)
-            assert [path.name for path in (left / "corpus").iterdir()] == [whole.folder.name]
+            # Beside a whole one its unfinished self may be left, when only one half of the rename survived.
+            names = {path.name.removesuffix(corpus.PART) for path in (left / "corpus").iterdir()}
+            assert names == {whole.folder.name}
 
 
 # --- which pairs ---------------------------------------------------------------------
@@ -459,7 +485,8 @@ def test_skipped_rows_are_written_down(tmp_path: Path) -> None:
 def test_a_batch_is_its_pairs_padded() -> None:
     tiny = prepared()
     chosen = tiny.loader.batch(3)
-    batch = tiny.loader.padded(chosen)
+    packed = tiny.loader.packed(chosen)
+    batch = packed.padded()
     vocabulary, texts = tiny.made.vocabulary, tiny.texts
     for row, index in enumerate(chosen):
         pair = texts[index]
@@ -470,17 +497,56 @@ def test_a_batch_is_its_pairs_padded() -> None:
         assert batch.decoder_BT[row][batch.target_mask_BT[row]].tolist() == [vocabulary.eos, *labels[:-1]]
     assert set(batch.source_BS[~batch.source_mask_BS]) <= {vocabulary.pad}
     assert set(batch.labels_BT[~batch.target_mask_BT]) <= {vocabulary.pad}
-    assert batch.target_tokens == tiny.loader.target_tokens(chosen) == batch.target_mask_BT.sum()
+    assert packed.target_tokens == tiny.loader.target_tokens(chosen) == batch.target_mask_BT.sum()
+    assert packed.source_lengths_B.tolist() == batch.source_mask_BS.sum(axis=1).tolist()
+    assert packed.target_lengths_B.tolist() == batch.target_mask_BT.sum(axis=1).tolist()
 
 
-def test_the_longest_targets_of_a_step_come_first() -> None:
+def test_the_longest_pairs_of_a_step_come_first() -> None:
     tiny = prepared()
     for step in range(5):
         chosen = tiny.loader.batch(step)
         assert sorted(chosen) == sorted(tiny.plan.indices(step))
-        lengths = tiny.loader.lengths[chosen].tolist()
+        lengths = tiny.loader.lengths(chosen).sum(axis=1).tolist()
         assert lengths == sorted(lengths, reverse=True)
         assert len(set(lengths)) > 1
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_microbatches_hold_every_pair_once_and_no_more_tokens_than_allowed(padded: bool) -> None:
+    tiny = prepared()
+    chosen = tiny.loader.batch(2)
+    lengths = tiny.loader.lengths(chosen)
+
+    def tokens(part: slice) -> int:
+        if not padded:
+            return int(lengths[part].sum())
+        return int(lengths[part].max(axis=0).sum()) * (part.stop - part.start)
+
+    longest = int(lengths.sum(axis=1).max())
+    counts = []
+    for limit in (1, longest, 2 * longest, 3 * longest + 1, 10**6):
+        parts = list(tiny.loader.microbatches(chosen, limit, padded=padded))
+        assert [index for part in parts for index in chosen[part]] == chosen.tolist()
+        for part, following in itertools.zip_longest(parts, parts[1:]):
+            assert tokens(part) <= limit or part.stop - part.start == 1
+            if following:
+                assert tokens(slice(part.start, part.stop + 1)) > limit, "one more would have fitted"
+        counts.append(len(parts))
+    assert counts[0] == len(chosen)
+    assert counts[-1] == 1
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_active_tokens_are_the_same_tokens_by_their_place_among_the_rows(tmp_path: Path) -> None:
+    made = written(tmp_path, encoded(([90, 5], [7]), ([5], [90, 90, 7])))
+    plan, chosen = BatchPlan(2, 2, seed=1), np.array([1, 0])
+    active = Loader(made, plan, active=True)
+    rows, whole, places = made.rows, Loader(made, plan).packed(chosen), active.packed(chosen)
+    for name in ("source_N", "decoder_N", "labels_N"):
+        assert rows[getattr(places, name)].tolist() == getattr(whole, name).tolist()
+    assert not np.array_equal(places.labels_N, whole.labels_N)
+    assert (active.pad, active.eos) == (rows.tolist().index(active.pad), rows.tolist().index(active.eos))
 
 
 def test_padding_fills_up_to_the_longest_row() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from dragoman.training.metrics import Metrics
-from dragoman.training.step import StepResult
+from dragoman.training.step import Settled
 
 
 class Clock:
@@ -14,8 +14,8 @@ class Clock:
         return self.now
 
 
-def result(nats: float, tokens: int) -> StepResult:
-    return StepResult(nats, tokens, gradient_norm=2.0, updated=True)
+def result(nats: float, tokens: int) -> Settled:
+    return Settled(nats, tokens, gradient_norm=2.0, updated=True, scale=1.0)
 
 
 def test_a_window_is_weighted_by_tokens_and_leaves_pauses_out() -> None:

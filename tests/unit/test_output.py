@@ -41,7 +41,7 @@ EVENTS: list[tuple[journal.Event, list[str] | None]] = [
     (journal.StepSkipped(step=7, consecutive=2), ["step 7", "not finite", "2 in a row"]),
     (journal.StepSkipped(step=7, consecutive=0, passed_over=True), ["step 7", "passed over"]),
     (journal.RolledBack(from_step=12, to_step=10, bad_steps=[11, 12]), ["from step 12 to 10", "11, 12"]),
-    (journal.OutOfMemory(step=3, microbatch=2), ["step 3", "out of memory", "microbatches of 2 pairs"]),
+    (journal.OutOfMemory(step=3, microbatch_tokens=2048), ["step 3", "out of memory", "microbatches of 2,048 tokens"]),
     (
         journal.Evaluated(step=500, loss=1.5, chrf=31.25, directions=SCORES, samples=[], seconds=3.0),
         ["step 500", "dev loss 1.500", "chrF++ eng_Latn-fra_Latn 31.2"],

@@ -122,9 +122,9 @@ class Replicator:
         except Superseded:
             if self._remote is None:
                 raise
-            if not self._adopt(self._remote):
+            if not self._is_ours(self._remote):
                 raise self._remote.superseded() from None  # whoever has it by now, not who had it then
-            return 0.0
+            return 0.0  # the next turn adopts it, and may lose it in the same way to the trainer's next one
 
     def _turn(self, remote: RunLog) -> float | None:
         finished = self._local.finished
@@ -166,13 +166,17 @@ class Replicator:
 
     def _adopt(self, remote: RunLog) -> bool:
         """Go on under a lease that a trainer of this folder has taken since, whoever started us."""
-        remote.refresh()
-        # Not only the last of our names: the next trainer may have written its own down and not have the lease yet.
-        if remote.lease is None or remote.lease.owner not in self.names.known():
+        if not self._is_ours(remote) or remote.lease is None:
             return False
         remote.owner = remote.lease.owner
         self._hold(remote)
         return True
+
+    def _is_ours(self, remote: RunLog) -> bool:
+        """Whether this folder took the lease that the store holds now."""
+        remote.refresh()
+        # Not only the last of our names: the next trainer may have written its own down and not have the lease yet.
+        return remote.lease is not None and remote.lease.owner in self.names.known()
 
     def _hold(self, remote: RunLog) -> None:
         """We have the lease, newly: what nobody names goes, and the others are told."""

@@ -136,7 +136,8 @@ def line(event: journal.Event, total_steps: int = 0) -> str:
             bad = ", ".join(map(str, event.bad_steps))
             return f"rolled back from step {event.from_step:,} to {event.to_step:,}; will pass over steps {bad}"
         case journal.OutOfMemory():
-            return f"step {event.step:,}  out of memory: repeated with microbatches of {event.microbatch} pairs"
+            smaller = f"microbatches of {event.microbatch_tokens:,} tokens"
+            return f"step {event.step:,}  out of memory: repeated with {smaller}"
         case journal.Warned():
             return f"warning: {event.message}"
         case journal.SessionEnded():

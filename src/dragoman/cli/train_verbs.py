@@ -82,8 +82,8 @@ def resume(
 
     It does not wait for another machine that may still train it: that one stops.
 
-    Of the options below these may be new: --max-hours --save-steps --save-minutes --keep --log-steps
-    --single-writer --store --hub-model-id --public --store-data --lease-minutes --drain-minutes
+    Of the options below these may be new: --max-hours --save-steps --save-minutes --keep --log-steps --single-writer
+    --gradient-checkpointing --store --hub-model-id --public --store-data --lease-minutes --drain-minutes
     --upload-megabytes --commits-per-hour.
     The others make another run, and are refused when they differ. --output says where a run from a store goes.
 

@@ -66,7 +66,7 @@ class RunConfig(FrozenModel):
 
     @property
     def pairs_per_step(self) -> int:
-        """Pairs that form one optimizer step, over all microbatches and devices."""
+        """Pairs that form one optimizer step without --batch-tokens, over all microbatches and devices."""
         return self.training.batch_size * self.training.gradient_accumulation
 
     def flat(self) -> dict[str, Any]:

@@ -97,10 +97,25 @@ class TrainingConfig(FrozenModel):
     """Total optimizer steps, instead of --epochs."""
 
     batch_size: Annotated[int, Field(ge=1)] = 4
-    """Pairs per microbatch; times --gradient-accumulation it gives the pairs per step."""
+    """Times --gradient-accumulation: the pairs per step. How many are computed at once, memory decides."""
 
     gradient_accumulation: Annotated[int, Field(ge=1)] = 4
-    """Microbatches per step."""
+    """Times --batch-size: the pairs per step."""
+
+    batch_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Target tokens per step, on average, instead of --batch-size times --gradient-accumulation."""
+
+    microbatch_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Most source and target tokens that are computed at once; left out: as many as memory holds."""
+
+    forward: Literal["packed", "reference"] = "packed"
+    """Forward pass: without padding, or transformers' own, which gives the same numbers more slowly."""
+
+    vocabulary: Literal["full", "active"] = "full"
+    """Rows of the embedding that are trained: all, or those that the data uses beside a sample of the others."""
+
+    gradient_checkpointing: Annotated[Literal["auto", "on", "off"], MAY_CHANGE] = "auto"
+    """Compute every layer a second time instead of keeping what is inside; auto: when memory is short."""
 
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-5
     """Peak learning rate of AdamW."""

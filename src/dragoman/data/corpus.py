@@ -4,7 +4,8 @@ A corpus folder is written beside its final name and renamed when complete, so a
 that exists is whole. Its name is a digest of inputs and settings: the same command
 finds it again, another one cannot mistake it for its own. What is stored per split:
 
-    train.ids     token pieces of source and target in turn, uint16 or uint32
+    rows.ids      uint32, sorted: every token that the pairs use or text like them may use
+    train.ids     pieces of source and target in turn, as places in rows.ids, uint16 or uint32
     train.bounds  uint64, 2 n + 1 offsets into ids
     train.way     uint8, index into the manifest's directions
     dev.jsonl, test.jsonl   the held-out text, [source, target, source code, target code]
@@ -26,8 +27,9 @@ from dragoman.errors import Damaged
 from dragoman.languages import Direction
 from dragoman.store.disk import Disk, digest
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "corpus.json"
+ROWS = "rows.ids"
 PART = ".part"
 """Behind the name of a folder that is not whole yet; nobody opens one."""
 
@@ -60,13 +62,13 @@ class Arrays:
         return len(self.way)
 
     def pieces(self, index: int, side: Literal[0, 1]) -> NDArray[np.unsignedinteger[Any]]:
-        """Token pieces of pair `index`; side 0 is the source, 1 the target."""
+        """Pieces of pair `index`, as places in the corpus's rows; side 0 is the source, 1 the target."""
         start, end = self.bounds[2 * index + side], self.bounds[2 * index + side + 1]
         return self.ids[int(start) : int(end)]
 
-    def target_lengths(self) -> NDArray[np.int64]:
-        """Pieces of every target, without code and `</s>`."""
-        return np.diff(self.bounds.astype(np.int64))[1::2]
+    def lengths(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Pieces of source and target of these pairs, without code and `</s>`, shape (pairs, 2)."""
+        return np.diff(self.bounds[2 * indices[:, None] + np.arange(3)].astype(np.int64))
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,18 @@ class Corpus:
         """Token ids of (source code, target code) per direction, shape (directions, 2)."""
         entries = self.manifest["directions"]
         return np.array([(entry["source_id"], entry["target_id"]) for entry in entries], dtype=np.int64)
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Token ids that the pairs, or text like them, can hold: sorted, specials and all codes among them.
+
+        Raises:
+            Damaged: The file is missing or has another size than recorded.
+        """
+        path, count = self.folder / ROWS, self.manifest["rows"]["count"]
+        if not path.exists() or path.stat().st_size != 4 * count:
+            raise _damaged(path)
+        return np.fromfile(path, dtype=np.uint32).astype(np.int64)
 
     def counts(self, split: Split) -> dict[str, int]:
         """Pairs per direction in one split."""
@@ -119,7 +133,7 @@ class Corpus:
         Raises:
             Damaged: A file is missing or is not as it was written.
         """
-        for entry in self.manifest["splits"].values():
+        for entry in (self.manifest["rows"], *self.manifest["splits"].values()):
             for name, sha256 in entry["files"].items():
                 path = self.folder / name
                 if not path.exists() or digest(path).sha256 != sha256:
@@ -193,8 +207,12 @@ def write(
         for way in directions
     ]
     total = hashlib.sha256(json.dumps(manifest["directions"]).encode())
+    rows = encoder.family(np.unique(np.concatenate([_flat(pairs) for pairs in splits.values()])))
+    file = disk.write(part / ROWS, [rows.astype(np.uint32).data])
+    manifest["rows"] = {"count": len(rows), "files": {ROWS: file.sha256}}
+    total.update(json.dumps(manifest["rows"], sort_keys=True).encode())
     for split, pairs in splits.items():
-        entry = _write_split(part, split, pairs, directions, encoder.unk, disk)
+        entry = _write_split(part, split, pairs, directions, rows, encoder.unk, disk)
         total.update(json.dumps(entry["files"], sort_keys=True).encode())
         manifest["splits"][split] = entry
     manifest["digest"] = total.hexdigest()
@@ -210,16 +228,16 @@ def _write_split(
     split: Split,
     pairs: Sequence[Encoded],
     directions: Sequence[Direction],
+    rows: NDArray[np.int64],
     unk: int,
     disk: Disk,
 ) -> dict[str, Any]:
     """Write the files of one split; returns its manifest entry."""
     order = {direction: index for index, direction in enumerate(directions)}
-    sides = [ids for pair in pairs for ids in (pair.source_ids, pair.target_ids)]
-    lengths = np.array([len(ids) for ids in sides], dtype=np.uint64)
+    lengths = np.array([len(ids) for pair in pairs for ids in (pair.source_ids, pair.target_ids)], dtype=np.uint64)
     bounds = np.concatenate((np.zeros(1, np.uint64), np.cumsum(lengths, dtype=np.uint64)))
-    flat = np.fromiter((token for ids in sides for token in ids), dtype=np.uint32, count=int(bounds[-1]))
-    dtype = np.uint16 if flat.size and int(flat.max()) < 2**16 else np.uint32
+    flat = np.searchsorted(rows, _flat(pairs))
+    dtype = np.uint16 if len(rows) <= 2**16 else np.uint32
     way = np.array([order[pair.text.direction] for pair in pairs], dtype=np.uint8)
     contents: dict[str, Iterable[Any]] = {
         f"{split}.ids": [flat.astype(dtype).data],
@@ -238,6 +256,12 @@ def _write_split(
         "unknown_rate": _unknown_rate(pairs, unk),
         "files": files,
     }
+
+
+def _flat(pairs: Sequence[Encoded]) -> NDArray[np.int64]:
+    """All pieces, source and target in turn, as token ids."""
+    tokens = (token for pair in pairs for ids in (pair.source_ids, pair.target_ids) for token in ids)
+    return np.fromiter(tokens, dtype=np.int64)
 
 
 def _unknown_rate(pairs: Sequence[Encoded], unk: int) -> dict[str, float]:

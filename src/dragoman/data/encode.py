@@ -44,6 +44,10 @@ class Encoder(Protocol):
         """Ids of each text, without code and end."""
         ...
 
+    def family(self, used: NDArray[np.int64]) -> NDArray[np.int64]:
+        """These token ids and all that text like theirs may need, sorted."""
+        ...
+
     def digest(self) -> str:
         """Sha256 of the tokenizer's file."""
         ...

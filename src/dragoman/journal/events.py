@@ -115,8 +115,8 @@ class OutOfMemory(Event):
 
     step: int
     """The step, counted from 1."""
-    microbatch: int
-    """New largest number of pairs in one forward pass."""
+    microbatch_tokens: int
+    """Most source and target tokens in one forward pass from now on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,7 +126,9 @@ class Evaluated(Event):
     step: int
     """Steps done."""
     loss: float
-    """Nats per target token of the dev sample."""
+    """Nats per target token of the dev sample, over the whole vocabulary."""
+    outside: float = 0.0
+    """Share of the probability that goes to rows of the embedding which are not trained."""
     chrf: float
     """Mean chrF++ over the directions."""
     directions: dict[str, dict[str, Any]]

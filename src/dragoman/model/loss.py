@@ -2,12 +2,24 @@
 
 transformers' M2M100 averages each microbatch, so gradient accumulation multiplies its
 loss. Here every microbatch contributes a sum, and only the step knows the divisor.
+
+Over 256,206 rows the logits are the largest tensor of all, so beyond a certain size they
+are never held together: each chunk of tokens gives its loss and its gradient, and its
+memory to the next one (Hsu et al. 2024, "Liger Kernel", section 3).
+
+Shape letters: N target tokens, D model width, V vocabulary rows, K sampled rows.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+CHUNK_BYTES = 256 << 20
+"""Logits of one chunk in float32; smaller chunks read the whole embedding too often."""
+WHOLE_BYTES = 150 << 20
+"""Logits below this size are held together: chunks would only cost time."""
 
 
 class Nats(NamedTuple):
@@ -19,11 +31,68 @@ class Nats(NamedTuple):
     """Without: what is reported and comparable between settings. Carries no gradient."""
 
 
-def token_nats(logits_NV: Tensor, labels_N: Tensor, smoothing: float) -> Nats:
-    """Sum of cross-entropies over N target tokens and V vocabulary entries.
+@dataclass(frozen=True)
+class Negatives:
+    """Rows that stand for all rows which are not trained (Jean et al. 2015, "Very Large Target Vocabulary")."""
 
-    With smoothing e the target distribution is (1 - e) on the label and e / V everywhere
-    (Szegedy et al. 2016, section 7). Half precision is summed in float32.
+    rows_KD: Tensor
+    """A uniform sample of them, frozen."""
+    offset: float
+    """Added to their logits: ln of how many rows each one stands for."""
+    share: float
+    """How many rows each one stands for, by the rows of the whole vocabulary."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The distribution that the loss asks for."""
+
+    smoothing: float
+    """Share that is spread evenly over the whole vocabulary (Szegedy et al. 2016, section 7)."""
+    each: float
+    """What of it falls on one trained row."""
+    each_negative: float
+    """What of it falls on one sampled row."""
+
+
+def head_nats(
+    hidden_ND: Tensor,
+    weight_VD: Tensor,
+    labels_N: Tensor,
+    smoothing: float,
+    negatives: Negatives | None = None,
+    *,
+    whole_bytes: int = WHOLE_BYTES,
+    chunk_bytes: int = CHUNK_BYTES,
+) -> Nats:
+    """Sum of cross-entropies of N target tokens against the output embedding.
+
+    Under autocast the products are in its precision; sums are in float32 at least.
+
+    Args:
+        hidden_ND: Last hidden states.
+        weight_VD: The output embedding.
+        labels_N: Rows of the target tokens.
+        smoothing: Label smoothing.
+        negatives: A sample that stands for further, frozen rows.
+        whole_bytes: Up to this size all logits are held together.
+        chunk_bytes: Beyond it, logits of a chunk have at most this size.
+    """
+    rows = len(weight_VD) + (len(negatives.rows_KD) if negatives else 0)
+    row_bytes = rows * max(4, weight_VD.element_size())
+    target = _target(smoothing, len(weight_VD), negatives)
+    if len(hidden_ND) * row_bytes <= whole_bytes:
+        return _whole(hidden_ND, weight_VD, labels_N, target, negatives)
+    chunk = max(1, chunk_bytes // row_bytes)
+    objective, plain = _Chunked.apply(hidden_ND, weight_VD, labels_N, target, negatives, chunk, torch.is_grad_enabled())
+    return Nats(objective, plain)
+
+
+def token_nats(logits_NV: Tensor, labels_N: Tensor, smoothing: float) -> Nats:
+    """The same from logits.
+
+    With smoothing e the target distribution is (1 - e) on the label and e / V everywhere.
+    Half precision is summed in float32.
     """
     if logits_NV.dtype in (torch.float16, torch.bfloat16):
         logits_NV = logits_NV.float()
@@ -33,3 +102,137 @@ def token_nats(logits_NV: Tensor, labels_N: Tensor, smoothing: float) -> Nats:
         return Nats(plain, plain.detach())
     uniform = (log_total_N - logits_NV.mean(dim=-1)).sum()
     return Nats((1 - smoothing) * plain + smoothing * uniform, plain.detach())
+
+
+def _target(smoothing: float, trained: int, negatives: Negatives | None) -> Target:
+    if negatives is None:
+        return Target(smoothing, smoothing / trained, 0.0)
+    sampled_share = negatives.share * len(negatives.rows_KD)
+    return Target(smoothing, smoothing * (1 - sampled_share) / trained, smoothing * negatives.share)
+
+
+def _whole(hidden_ND: Tensor, weight_VD: Tensor, labels_N: Tensor, target: Target, negatives: Negatives | None) -> Nats:
+    """By autograd, all logits at once."""
+    logits = torch.nn.functional.linear(hidden_ND, weight_VD)
+    if negatives is None:
+        return token_nats(logits, labels_N, target.smoothing)
+    sampled = _widened(torch.nn.functional.linear(hidden_ND, negatives.rows_KD))
+    logits = _widened(logits)
+    log_total_N = torch.logaddexp(logits.logsumexp(-1), (sampled + negatives.offset).logsumexp(-1))
+    label_N = logits.gather(-1, labels_N[:, None]).squeeze(-1)
+    plain = (log_total_N - label_N).sum()
+    if target.smoothing == 0:
+        return Nats(plain, plain.detach())
+    spread_N = target.each * logits.sum(-1) + target.each_negative * sampled.sum(-1)
+    return Nats((log_total_N - (1 - target.smoothing) * label_N - spread_N).sum(), plain.detach())
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+class _Chunked(torch.autograd.Function):
+    """Loss and gradient of one chunk of tokens after the other; the gradient waits for the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_ND: Tensor,
+        weight_VD: Tensor,
+        labels_N: Tensor,
+        target: Target,
+        negatives: Negatives | None,
+        chunk: int,
+        training: bool,
+    ) -> tuple[Tensor, Tensor]:
+        device = hidden_ND.device.type
+        half = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        wants = (training and ctx.needs_input_grad[0], training and ctx.needs_input_grad[1])
+        with torch.autocast(device, enabled=False):
+            pass_ = _Pass(hidden_ND, weight_VD, negatives, target, half, wants)
+            for start in range(0, len(hidden_ND), chunk):
+                pass_.over(slice(start, start + chunk), labels_N)
+        ctx.save_for_backward(pass_.hidden_gradient, pass_.weight_gradient)
+        ctx.mark_non_differentiable(pass_.plain)
+        return pass_.objective, pass_.plain
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight = ctx.saved_tensors
+        # In place: another matrix as large as the embedding would be the peak of the whole step.
+        scaled = [None if part is None else part.mul_(gradients[0]) for part in (hidden, weight)]
+        return scaled[0], scaled[1], None, None, None, None, None
+
+
+class _Pass:
+    """The sums of a chunked pass."""
+
+    def __init__(
+        self,
+        hidden_ND: Tensor,
+        weight_VD: Tensor,
+        negatives: Negatives | None,
+        target: Target,
+        half: torch.dtype | None,
+        wants: tuple[bool, bool],
+    ) -> None:
+        self.dtype = half or weight_VD.dtype
+        self.wide = torch.float32 if self.dtype.itemsize < 4 else self.dtype
+        # Probabilities below 6e-8 would be zero in fp16, and a quarter of a million of them are not nothing.
+        self.boost = 256.0 if self.dtype == torch.float16 else 1.0
+        self.hidden_ND, self.weight_VD = hidden_ND.to(self.dtype), weight_VD.to(self.dtype)
+        self.negatives, self.target = negatives, target
+        self.rows_KD = negatives.rows_KD.to(self.dtype) if negatives else None
+        self.objective = hidden_ND.new_zeros((), dtype=self.wide)
+        self.plain = hidden_ND.new_zeros((), dtype=self.wide)
+        self.hidden_gradient = torch.empty_like(hidden_ND) if wants[0] else None
+        self.weight_gradient = torch.zeros_like(weight_VD, dtype=self.wide) if wants[1] else None
+
+    def over(self, part: slice, labels_N: Tensor) -> None:
+        """Add the tokens of one chunk."""
+        hidden, labels = self.hidden_ND[part], labels_N[part]
+        logits = (hidden @ self.weight_VD.T).to(self.wide)
+        sampled = (hidden @ self.rows_KD.T).to(self.wide) if self.rows_KD is not None else None
+        log_total = logits.logsumexp(-1)
+        if sampled is not None and self.negatives:
+            log_total = torch.logaddexp(log_total, (sampled + self.negatives.offset).logsumexp(-1))
+        label = logits.gather(-1, labels[:, None]).squeeze(-1)
+        smoothing = self.target.smoothing
+        self.plain += (log_total - label).sum()
+        spread = self.target.each * logits.sum(-1) if smoothing else 0.0
+        if smoothing and sampled is not None:
+            spread = spread + self.target.each_negative * sampled.sum(-1)
+        self.objective += (log_total - (1 - smoothing) * label - spread).sum()
+        if self.hidden_gradient is not None or self.weight_gradient is not None:
+            self._differentiate(part, logits, sampled, log_total, labels)
+
+    def _differentiate(
+        self, part: slice, logits: Tensor, sampled: Tensor | None, log_total: Tensor, labels: Tensor
+    ) -> None:
+        """Turn the logits into their own gradient, and that into those of both factors."""
+        gradient = logits.sub_(log_total[:, None]).exp_().sub_(self.target.each)
+        label = labels[:, None]
+        gradient.scatter_add_(-1, label, gradient.new_full(label.shape, self.target.smoothing - 1))
+        narrow = self._narrowed(gradient)
+        if self.hidden_gradient is not None:
+            found = narrow @ self.weight_VD
+            if sampled is not None and self.negatives and self.rows_KD is not None:
+                pulled = sampled.add_(self.negatives.offset - log_total[:, None]).exp_().sub_(self.target.each_negative)
+                found = found + self._narrowed(pulled) @ self.rows_KD
+            self.hidden_gradient[part] = found.to(self.wide).div_(self.boost)
+        if self.weight_gradient is not None:
+            _add_product(self.weight_gradient, narrow, self.hidden_ND[part], 1 / self.boost)
+
+    def _narrowed(self, gradient: Tensor) -> Tensor:
+        """In the precision of the products, boosted into its range."""
+        return (gradient.mul_(self.boost) if self.boost != 1 else gradient).to(self.dtype)
+
+
+def _add_product(total_VD: Tensor, gradient_NV: Tensor, hidden_ND: Tensor, share: float) -> None:
+    """total += share * gradient.T @ hidden, summed in the total's precision where the device can."""
+    if total_VD.dtype == gradient_NV.dtype:
+        total_VD.addmm_(gradient_NV.T, hidden_ND, alpha=share)
+    elif total_VD.is_cuda:
+        total_VD.add_(torch.mm(gradient_NV.T, hidden_ND, out_dtype=total_VD.dtype), alpha=share)
+    else:
+        total_VD.add_(gradient_NV.T @ hidden_ND, alpha=share)

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from dragoman.errors import ModelError
 from dragoman.model import vocabulary
-from dragoman.model.loss import Nats, token_nats
 
 if TYPE_CHECKING:
     from transformers import M2M100ForConditionalGeneration
 
+EMBEDDING = "model.shared.weight"
+"""Name of the tied embeddings among the weights."""
 HUB_SECONDS = 10.0
 """How long the Hub may take to say what a model's repository holds."""
 
@@ -202,20 +203,21 @@ def check_first_loss(nats_per_token: float, rows: int, from_scratch: bool) -> st
     return ""
 
 
-def nats(model: "M2M100ForConditionalGeneration", batch: Any, smoothing: float) -> Nats:
-    """Loss of one microbatch by transformers' forward; logits only where there is a target token.
+def hidden(
+    model: "M2M100ForConditionalGeneration", source_BS: Tensor, source_mask_BS: Tensor, decoder_BT: Tensor
+) -> Tensor:
+    """The decoder's last hidden states by transformers' own forward, shape (B, T, D).
 
-    Shapes: `batch.source_BS` with `batch.source_mask_BS`, `batch.decoder_BT` and
-    `batch.labels_BT` with `batch.target_mask_BT`; masks are True where there is a token.
+    Args:
+        model: Dropout follows its training mode.
+        source_BS: Source tokens, padded.
+        source_mask_BS: True where there is a token.
+        decoder_BT: Decoder input, padded behind its tokens.
     """
     output = model.model(
-        input_ids=batch.source_BS,
-        attention_mask=batch.source_mask_BS,
-        decoder_input_ids=batch.decoder_BT,
-        use_cache=False,
+        input_ids=source_BS, attention_mask=source_mask_BS, decoder_input_ids=decoder_BT, use_cache=False
     )
-    logits_NV = model.lm_head(output.last_hidden_state[batch.target_mask_BT])
-    return token_nats(logits_NV, batch.labels_BT[batch.target_mask_BT], smoothing)
+    return output.last_hidden_state
 
 
 def weights(model: "M2M100ForConditionalGeneration") -> Iterator[tuple[str, Tensor]]:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from dragoman.errors import ModelError
@@ -60,6 +62,26 @@ class Vocabulary:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without language code and `</s>`."""
         return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def family(self, used: NDArray[np.int64]) -> NDArray[np.int64]:
+        """These token ids and all that text like theirs may need, sorted.
+
+        Specials and language codes, the pieces that each used one was merged from, and
+        all single characters: so no text of the same languages leaves this set by much.
+        """
+        model = json.loads(self.tokenizer.to_str())["model"]
+        ids: dict[str, int] = model["vocab"]
+        parents = {a + b: (a, b) for a, b in (_both(merge) for merge in model["merges"])}
+        tokens = {index: token for token, index in ids.items()}
+        found = set(self.tokenizer.get_added_tokens_decoder())
+        found |= {index for token, index in ids.items() if len(token) == 1}
+        waiting = [int(token) for token in used]
+        while waiting:
+            token = waiting.pop()
+            if token not in found:
+                found.add(token)
+                waiting += [ids[part] for part in parents.get(tokens.get(token, ""), ())]
+        return np.array(sorted(found), dtype=np.int64)
 
     def digest(self) -> str:
         """Sha256 of `tokenizer.json`."""
@@ -151,6 +173,12 @@ def files(folder: Path) -> dict[str, bytes]:
         "tokenizer_config.json": _json(config),
         "special_tokens_map.json": _json(special_map),
     }
+
+
+def _both(merge: Any) -> tuple[str, str]:
+    """The two halves of a merge, which newer files store as a list."""
+    first, second = merge.split(" ") if isinstance(merge, str) else merge
+    return first, second
 
 
 def _json(value: Any) -> bytes:

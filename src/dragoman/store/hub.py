@@ -50,6 +50,8 @@ from dragoman.store.record import (
 _AT_ONCE = 4
 """Downloads side by side: enough to fill a line, few enough to share one."""
 _DAMAGED = "damaged"
+_FRESH_SECONDS = 60.0
+"""What was seen longer ago is looked at again before bytes are deleted for ever."""
 
 
 def _nothing(*_: object) -> None:
@@ -103,6 +105,7 @@ class HubStore:
         self._api = HubApi(repo_id, endpoint, self._tokens, patience, beat=lambda: self.beat())
         self._branch = Branch(self._api, commits_per_hour, upload_bytes_per_second, clock=clock, sleep=sleep)
         self._downloads = Downloads(self._api, self._told, downloads_at_once, sleep=sleep)
+        self._clock = clock
         self._parsed: dict[str, Record] = {}
         self._our_cards: dict[str, bool] = {}
 
@@ -229,11 +232,14 @@ class HubStore:
             at_root = [path for path, entry in at.files.items() if "/" not in path and entry.sha256 in spoilt]
             return [*leftovers(at, gone), *map(Remove, at_root)]
 
-        at = self._change(left, in_words([gone]))
+        def unnamed_now() -> list[Blob]:
+            at = self._change(left, in_words([gone]))
+            return [blob for blob in self._api.blobs() if blob.sha256 in freed and blob.sha256 not in at.named]
+
         if freed:
-            wanted = set(freed) - at.named
-            if blobs := [blob for blob in self._api.blobs() if blob.sha256 in wanted]:
-                self._api.free(blobs)
+            self._free(unnamed_now)
+        else:
+            self._change(left, in_words([gone]))
 
     def held(self) -> list[str]:
         """See `Store`."""
@@ -245,13 +251,29 @@ class HubStore:
         unwanted = set(paths)
         if not unwanted:
             return
-        at = self._change(
-            lambda at: [Remove(path) for path in sorted(unwanted) if path in at.files], "what no record names"
-        )
-        if nameless := [blob for blob in self._nameless(at) if unnamed(blob.sha256) in unwanted]:
-            self._api.free(nameless)
+
+        def nameless_now() -> list[Blob]:
+            at = self._change(
+                lambda at: [Remove(path) for path in sorted(unwanted) if path in at.files], "what no record names"
+            )
+            return [blob for blob in self._nameless(at) if unnamed(blob.sha256) in unwanted]
+
+        self._free(nameless_now)
 
     # --- parts -----------------------------------------------------------------------
+
+    def _free(self, found: Callable[[], list[Blob]]) -> None:
+        """Delete bytes for ever; what was found too long ago is looked for again.
+
+        A machine that was paused in between may find that another one has given the same bytes a name.
+        """
+        while True:
+            looked = self._clock()
+            blobs = found()
+            if self._clock() - looked <= _FRESH_SECONDS:
+                break
+        if blobs:
+            self._api.free(blobs)
 
     def _nameless(self, at: Snapshot) -> list[Blob]:
         """Bytes of ours that the quota counts and no path names: their machine was lost before commit or deletion."""

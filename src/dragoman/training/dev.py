@@ -9,13 +9,15 @@ import torch
 from dragoman.data.corpus import Text
 from dragoman.data.loader import Loader
 from dragoman.evaluation.report import judge_model
-from dragoman.journal import Evaluated
-from dragoman.model import nllb
-from dragoman.training.step import to_device
+from dragoman.journal import Evaluated, Warned
+from dragoman.model.active import outside_mass
+from dragoman.model.loss import head_nats
 
 if TYPE_CHECKING:
     from dragoman.training.session import Session
 
+MOST_OUTSIDE = 0.01
+"""Share of the probability outside the trained rows from which on training them alone is not the same any more."""
 SHOWN = 2
 """Sample translations per direction that go into the journal."""
 
@@ -25,22 +27,26 @@ def evaluate_if_due(run: "Session") -> bool:
 
     Depends on the step alone, so a resumed run evaluates where an undisturbed one does.
     """
-    every, state = run.config.evaluation.eval_steps, run.state
-    due = every and (state.step % every == 0 or state.step == run.plan.total_steps)
-    rows = dev_rows(run) if due else []
+    rows = dev_rows(run) if is_due(run) else []
     if not rows:
         return False
-    started = time.monotonic()
+    started, state = time.monotonic(), run.state
     texts = run.corpus.texts("dev")
     pairs = [texts[row] for row in rows]
-    judged = judge_model("tuned", run.model, run.inputs.vocabulary, pairs, run.config.evaluation.num_beams)
+    with run.forward.whole():
+        judged = judge_model("tuned", run.model, run.inputs.vocabulary, pairs, run.config.evaluation.num_beams)
+        loss, outside = _loss(run, rows)
+    if outside > MOST_OUTSIDE:
+        share = f"{outside:.1%} of the probability goes to rows of the embedding that are not trained"
+        run.journal.append(Warned(message=f"--vocabulary active: {share}; --vocabulary full trains them all"))
     improved = judged.mean_chrf > state.best_chrf
     if improved:
         state.best_chrf, state.best_step = judged.mean_chrf, state.step
     run.journal.append(
         Evaluated(
             step=state.step,
-            loss=_loss(run, rows),
+            loss=loss,
+            outside=outside,
             chrf=judged.mean_chrf,
             directions=judged.to_json()["directions"],
             samples=_samples(pairs, judged.hypotheses),
@@ -48,6 +54,12 @@ def evaluate_if_due(run: "Session") -> bool:
         )
     )
     return improved
+
+
+def is_due(run: "Session") -> bool:
+    """Whether the present step is one at which the model is scored."""
+    every, step = run.config.evaluation.eval_steps, run.state.step
+    return bool(every) and (step % every == 0 or step == run.plan.total_steps)
 
 
 def dev_rows(run: "Session") -> list[int]:
@@ -62,19 +74,25 @@ def dev_rows(run: "Session") -> list[int]:
     return rows
 
 
-def _loss(run: "Session", rows: list[int]) -> float:
-    """Nats per target token of the dev sample, without smoothing or dropout."""
+def _loss(run: "Session", rows: list[int]) -> tuple[float, float]:
+    """Nats per target token of the dev sample over the whole vocabulary, without smoothing or dropout.
+
+    The second figure is the share of the probability that untrained rows of the embedding get.
+    """
     loader = Loader(run.corpus, run.plan, "dev")
-    ordered = np.array(sorted(rows, key=lambda row: -loader.lengths[row]), dtype=np.int64)
-    total, tokens = 0.0, 0
+    forward, active = run.forward.plain(), run.forward.active
+    ordered = loader.sorted(np.array(rows, dtype=np.int64))
+    total, outside = 0.0, 0.0
     run.model.eval()
     with torch.inference_mode(), run.arithmetic.autocast():
-        for start in range(0, len(ordered), run.state.microbatch):
-            part = loader.padded(ordered[start : start + run.state.microbatch])
-            total += float(nllb.nats(run.model, to_device(part, run.arithmetic.device), 0.0).plain)
-            tokens += part.target_tokens
+        for part in loader.microbatches(ordered, run.state.microbatch_tokens, padded=not forward.packed):
+            hidden_ND, labels_N = forward.hidden(loader.packed(ordered[part]))
+            total += float(head_nats(hidden_ND, run.model.lm_head.weight, labels_N, 0.0).plain)
+            if active:
+                outside += float(outside_mass(hidden_ND, run.model.lm_head.weight, active.rows_A))
     run.model.train()
-    return total / tokens
+    tokens = loader.target_tokens(ordered)
+    return total / tokens, outside / tokens
 
 
 def _samples(pairs: list[Text], hypotheses: list[str]) -> list[dict[str, str]]:

@@ -20,7 +20,7 @@ from dragoman.training.metrics import Metrics
 from dragoman.training.optimizer import learning_rate
 from dragoman.training.replication import Replication
 from dragoman.training.session import Session
-from dragoman.training.step import StepResult, train_step
+from dragoman.training.step import Settled, StepResult, train_step
 from dragoman.training.stop import Stop
 
 
@@ -85,9 +85,11 @@ def train(run: Session) -> str:
     """All remaining steps of a session. Returns why it stopped early; empty when all is done."""
     state, total = run.state, run.plan.total_steps
     metrics = Metrics(run.config.evaluation.log_steps)
+    waiting: list[tuple[int, StepResult]] = []
     while state.step < total:
         _follow_copying(run)
         if reason := run.stop.reason(metrics.step_seconds):
+            _settle(run, waiting, metrics)
             return reason
         if state.step in state.pass_over:
             run.journal.append(StepSkipped(step=state.step + 1, consecutive=0, passed_over=True))
@@ -96,12 +98,10 @@ def train(run: Session) -> str:
         rate = learning_rate(run.config.training, state.step, total)
         result = _step_that_fits(run, rate)
         state.step += 1
-        if result.updated:
-            metrics.observe(result)
-            state.updates += 1
-            state.consecutive_bad = 0
-            state.observe(state.step, result.nats / result.target_tokens)
-        elif _is_bad(run, result) and _roll_back_if_needed(run):
+        waiting.append((state.step, result))
+        if not _wants_figures(run, metrics):
+            continue
+        if _settle(run, waiting, metrics):
             state = run.state
             continue
         if event := metrics.window(state.step, rate, last=state.step == total):
@@ -114,6 +114,30 @@ def train(run: Session) -> str:
     return ""
 
 
+def _wants_figures(run: Session, metrics: Metrics) -> bool:
+    """Whether anybody looks at the figures of the last steps now; on a GPU that means to wait for it."""
+    step = run.state.step
+    is_last = step == run.plan.total_steps
+    is_free = run.arithmetic.device.type == "cpu"
+    return is_free or metrics.ends_at(step, is_last) or dev.is_due(run) or bool(saving.reason_to_save(run))
+
+
+def _settle(run: Session, waiting: list[tuple[int, StepResult]], metrics: Metrics) -> bool:
+    """Take account of the steps whose figures are due, in their order; whether the run was rolled back."""
+    state = run.state
+    for step, result in waiting:
+        settled = result.settled()
+        if settled.updated:
+            metrics.observe(settled)
+            state.updates += 1
+            state.consecutive_bad = 0
+            state.observe(step, settled.nats / settled.target_tokens)
+        elif _is_bad(run, step, settled) and _roll_back_if_needed(run, step):
+            break
+    waiting.clear()
+    return run.state is not state
+
+
 def _step_that_fits(run: Session, rate: float) -> StepResult:
     """The next step; when memory runs out, the same step again with half the microbatch.
 
@@ -124,20 +148,19 @@ def _step_that_fits(run: Session, rate: float) -> StepResult:
         # What follows must not stand in the handler: its traceback keeps the tensors alive.
         with contextlib.suppress(torch.OutOfMemoryError):
             return train_step(
-                run.model,
+                run.forward,
                 run.optimizer,
                 run.scaler,
                 run.loader,
                 run.config.training,
-                run.arithmetic,
                 step=run.state.step,
-                microbatch=run.state.microbatch,
+                limit=run.state.microbatch_tokens,
                 rate=rate,
             )
-        _halve_microbatch(run)
+        _halve_microbatches(run)
 
 
-def _halve_microbatch(run: Session) -> None:
+def _halve_microbatches(run: Session) -> None:
     """After memory ran out; the step is repeated with the same pairs.
 
     Raises:
@@ -145,34 +168,37 @@ def _halve_microbatch(run: Session) -> None:
     """
     state = run.state
     run.optimizer.zero_grad(set_to_none=True)
-    if state.microbatch == 1:
+    pairs = run.loader.batch(state.step)
+    parts = list(run.loader.microbatches(pairs, state.microbatch_tokens, padded=not run.forward.packed))
+    if len(parts) == len(pairs):
         raise InputError(
             f"out of memory at step {state.step + 1} with one pair at a time",
             "a smaller model, a shorter --max-tokens, or a bigger GPU",
         )
     if run.arithmetic.device.type == "cuda":
         torch.cuda.empty_cache()
-    state.microbatch = (state.microbatch + 1) // 2
-    state.out_of_memory.append((state.step + 1, state.microbatch))
-    run.journal.append(OutOfMemory(step=state.step + 1, microbatch=state.microbatch))
+    lengths = run.loader.lengths(pairs).sum(axis=1)
+    state.microbatch_tokens = max(int(lengths[part].sum()) for part in parts if part.stop - part.start > 1) // 2
+    state.out_of_memory.append((state.step + 1, state.microbatch_tokens))
+    run.journal.append(OutOfMemory(step=state.step + 1, microbatch_tokens=state.microbatch_tokens))
 
 
-def _is_bad(run: Session, result: StepResult) -> bool:
+def _is_bad(run: Session, step: int, result: Settled) -> bool:
     """Record a skipped step; whether it counts as bad.
 
     A non-finite gradient alone is how the fp16 scaler finds its scale: it counts only
     once the scale has no room left to fall.
     """
     state = run.state
-    if math.isfinite(result.nats) and run.scaler.is_enabled() and run.scaler.get_scale() > 1:
+    if math.isfinite(result.nats) and run.scaler.is_enabled() and result.scale > 1:
         return False
-    state.bad_steps.append(state.step - 1)
+    state.bad_steps.append(step - 1)
     state.consecutive_bad += 1
-    run.journal.append(StepSkipped(step=state.step, consecutive=state.consecutive_bad))
+    run.journal.append(StepSkipped(step=step, consecutive=state.consecutive_bad))
     return True
 
 
-def _roll_back_if_needed(run: Session) -> bool:
+def _roll_back_if_needed(run: Session, step: int) -> bool:
     """After too many bad steps in a row, return to the last checkpoint and pass over them next time.
 
     Raises:
@@ -183,10 +209,10 @@ def _roll_back_if_needed(run: Session) -> bool:
         return False
     if state.rolled_back:
         raise Diverged(
-            f"the loss is not finite at step {state.step}, {limit} steps in a row, again after a roll-back",
+            f"the loss is not finite at step {step}, {limit} steps in a row, again after a roll-back",
             "a lower --learning-rate, a longer --warmup-steps, or --precision fp32",
         )
-    bad, left = list(state.bad_steps), state.step
+    bad, left = list(state.bad_steps), step
     saving.load_newest(run)
     run.state.rolled_back = True
     run.state.bad_steps = run.state.pass_over = bad

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from dragoman import journal
-from dragoman.training.step import StepResult
+from dragoman.training.step import Settled
 
 LONGEST_SECONDS = 60.0
 """A window ends after this long even when fewer than `log_steps` are done, so that slow runs look alive."""
@@ -29,7 +29,7 @@ class Metrics:
     def __post_init__(self) -> None:
         self.started = self.clock()
 
-    def observe(self, result: StepResult) -> None:
+    def observe(self, result: Settled) -> None:
         """Add one step that changed the weights."""
         self.nats += result.nats
         self.tokens += result.target_tokens
@@ -43,11 +43,15 @@ class Metrics:
         yield
         self.started += self.clock() - before
 
+    def ends_at(self, step: int, last: bool) -> bool:
+        """Whether a window ends after `step`."""
+        return last or step % self.log_steps == 0 or self.clock() - self.started >= LONGEST_SECONDS
+
     def window(self, step: int, rate: float, last: bool) -> journal.Step | None:
         """The figures of the window that ends after `step`; None when none ends here."""
-        seconds = max(self.clock() - self.started, 1e-9)
-        if self.steps == 0 or not (last or step % self.log_steps == 0 or seconds >= LONGEST_SECONDS):
+        if self.steps == 0 or not self.ends_at(step, last):
             return None
+        seconds = max(self.clock() - self.started, 1e-9)
         event = journal.Step(
             step=step,
             loss=self.nats / self.tokens,

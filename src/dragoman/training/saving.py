@@ -24,19 +24,23 @@ RETRY_SECONDS = 60.0
 
 
 def save_if_due(run: "Session", improved: bool) -> None:
-    """Save when steps or minutes say so, when the model is the best so far, or a failed save wants another try."""
+    """Save when there is a reason, or the model is the best so far."""
+    if reason := "best" if improved else reason_to_save(run):
+        save(run, reason)
+
+
+def reason_to_save(run: "Session") -> str:
+    """Why the present step is to be saved: steps or minutes say so, or a failed save wants another try."""
     settings, now = run.config.save, time.monotonic()
-    if improved:
-        save(run, "best")
-    elif run.state.step % settings.save_steps == 0:
-        save(run, f"every {settings.save_steps} steps")
-    elif run.failed_time is not None:
-        if now - run.failed_time >= RETRY_SECONDS:
-            save(run, "again")
-    elif run.state.step - run.safe_step >= settings.save_steps:
-        save(run, "overdue")  # its step was not finite
-    elif now - run.safe_time >= settings.save_minutes * 60:
-        save(run, f"every {settings.save_minutes:g} minutes")
+    if run.state.step % settings.save_steps == 0:
+        return f"every {settings.save_steps} steps"
+    if run.failed_time is not None:
+        return "again" if now - run.failed_time >= RETRY_SECONDS else ""
+    if run.state.step - run.safe_step >= settings.save_steps:
+        return "overdue"  # its step was not finite
+    if now - run.safe_time >= settings.save_minutes * 60:
+        return f"every {settings.save_minutes:g} minutes"
+    return ""
 
 
 def save(run: "Session", reason: str) -> bool:
@@ -75,7 +79,7 @@ def _publish(run: "Session") -> CheckpointRecord:
     staged = run.store.staging(nonce)
     run.state.scaler, run.state.computed_with = run.scaler.state_dict(), run.arithmetic.facts()
     small = run.small_files | {CARD: _card(run)}
-    files = state.write(run.store.disk, staged, run.model, run.optimizer, run.state, small, run.config)
+    files = state.write(run.store.disk, staged, run.forward, run.optimizer, run.state, small, run.config)
     is_best = run.state.best_step == run.state.step or run.config.evaluation.eval_steps == 0
     best_chrf = {"chrf": run.state.best_chrf} if run.state.best_chrf >= 0 else {}
     return run.log.publish_checkpoint(
@@ -130,7 +134,7 @@ def load(run: "Session", checkpoint: CheckpointRecord | None) -> None:
             f"--data: the files in {run.folder}'s run have changed since {checkpoint.folder} was saved",
             "put the original files back, or start a new run with another --output and --model this folder",
         )
-    run.state = state.restore(run.folder / checkpoint.folder, run.model, run.optimizer)
+    run.state = state.restore(run.folder / checkpoint.folder, run.forward, run.optimizer)
     run.scaler.load_state_dict(run.state.scaler)
     if changes := run.arithmetic.changes_since(run.state.computed_with):
         run.journal.append(Warned(message=f"the resume is not bit-identical, the machine differs: {changes}"))
@@ -151,9 +155,9 @@ def _load_base(run: "Session") -> None:
     if run.state.step == 0:
         return
     fresh = nllb.load(run.inputs.base, run.config.model.dropout)
-    run.model.load_state_dict(fresh.state_dict())
+    state.load_weights(run.forward, dict(nllb.weights(fresh)))
     run.optimizer.state.clear()
-    run.state = TrainState(microbatch=run.state.microbatch, out_of_memory=run.state.out_of_memory)
+    run.state = TrainState(run.state.microbatch_tokens, out_of_memory=run.state.out_of_memory)
 
 
 def finish(run: "Session", outcome: Literal["done", "stopped", "failed"], reason: str) -> None:

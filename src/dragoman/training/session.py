@@ -8,7 +8,7 @@ another session may see is changed.
 import contextlib
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from dragoman.data.loader import Loader
 from dragoman.errors import InputError
 from dragoman.journal import Event, Journal, SessionStarted, Warned
 from dragoman.model import nllb
+from dragoman.model.active import ActiveVocabulary
 from dragoman.model.vocabulary import check_codes
 from dragoman.store.disk import Disk
 from dragoman.store.local import FolderStore
@@ -32,11 +33,11 @@ from dragoman.store.record import CheckpointRecord
 from dragoman.training import durable as durable_store
 from dragoman.training import inputs, saving
 from dragoman.training.durable import Durable
+from dragoman.training.forward import Forward
 from dragoman.training.inputs import Inputs
 from dragoman.training.optimizer import Arithmetic, build, choose_arithmetic
 from dragoman.training.replication import Replication
 from dragoman.training.state import TrainState
-from dragoman.training.step import to_device
 from dragoman.training.stop import Stop
 
 if TYPE_CHECKING:
@@ -56,8 +57,7 @@ class Session:
     inputs: Inputs
     plan: BatchPlan
     loader: Loader
-    arithmetic: Arithmetic
-    model: "M2M100ForConditionalGeneration"
+    forward: Forward
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     small_files: dict[str, bytes]
@@ -74,6 +74,16 @@ class Session:
     """When it was saved, or when the session began."""
     failed_time: float | None = None
     """When a save failed that has not been made good since."""
+
+    @property
+    def model(self) -> "M2M100ForConditionalGeneration":
+        """The model in training."""
+        return self.forward.model
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """Device and precision."""
+        return self.forward.arithmetic
 
     @property
     def corpus(self) -> Corpus:
@@ -175,8 +185,8 @@ def open_session(
     made = inputs.obtain(config, folder, journal, store.disk, begun)
     plan = plan_of(config, made.corpus)
     model = nllb.to_device(nllb.load(made.base, config.model.dropout), arithmetic.device)
-    loader = Loader(made.corpus, plan)
-    _check_first_batch(model, loader, arithmetic, made, journal)
+    small_files = nllb.model_files(model, made.base)
+    forward = _forward(config, model, arithmetic, Loader(made.corpus, plan), made, journal)
     durable_store.hold(durable, config, log, folder)
     if begun is None and durable and durable.newest:
         # Another machine began this very run while we waited for the lease: what it has done is not done again.
@@ -190,13 +200,12 @@ def open_session(
         stop=stop,
         inputs=made,
         plan=plan,
-        loader=loader,
-        arithmetic=arithmetic,
-        model=model,
+        loader=Loader(made.corpus, plan, active=forward.active is not None),
+        forward=forward,
         optimizer=build(model.named_parameters(), config.training),
         scaler=arithmetic.scaler(),
-        small_files=nllb.model_files(model, made.base),
-        state=TrainState(microbatch=config.training.batch_size),
+        small_files=small_files,
+        state=TrainState(config.training.microbatch_tokens or 8192),
         replication=Replication(folder, durable.url, durable.owner, journal) if durable else None,
     )
     _write_root(run, store.disk)
@@ -234,9 +243,11 @@ def _has_begun(config: RunConfig, log: RunLog, durable: Durable | None) -> bool:
 
 def plan_of(config: RunConfig, corpus: Corpus) -> BatchPlan:
     """The order of the run's pairs."""
-    training = config.training
-    pairs = sum(corpus.counts("train").values())
-    return BatchPlan(pairs, config.pairs_per_step, training.seed, training.epochs, training.max_steps)
+    training, train = config.training, corpus.manifest["splits"]["train"]
+    per_step = config.pairs_per_step
+    if training.batch_tokens:
+        per_step = max(1, round(training.batch_tokens * train["count"] / train["target_tokens"]))
+    return BatchPlan(train["count"], per_step, training.seed, training.epochs, training.max_steps)
 
 
 def set_up_torch(config: RunConfig) -> Arithmetic:
@@ -254,17 +265,38 @@ def set_up_torch(config: RunConfig) -> Arithmetic:
     return arithmetic
 
 
-def _check_first_batch(
-    model: "M2M100ForConditionalGeneration", loader: Loader, arithmetic: Arithmetic, made: Inputs, journal: Journal
-) -> None:
+def _forward(
+    config: RunConfig,
+    model: "M2M100ForConditionalGeneration",
+    arithmetic: Arithmetic,
+    loader: Loader,
+    made: Inputs,
+    journal: Journal,
+) -> Forward:
+    """How the model is computed; proved plausible on this data before anything is trained."""
+    training = config.training
+    forward = Forward(
+        model,
+        arithmetic,
+        training.forward == "packed",
+        training.label_smoothing,
+        checkpointing=training.gradient_checkpointing == "on",
+    )
+    _check_first_batch(forward, loader, made, journal)
+    if training.vocabulary == "active":
+        forward = replace(forward, active=ActiveVocabulary(model, made.corpus.rows))
+    return forward
+
+
+def _check_first_batch(forward: Forward, loader: Loader, made: Inputs, journal: Journal) -> None:
     """Prove that the base model is plausible on this data before anything is trained."""
-    rows = nllb.num_rows(model)
+    rows = nllb.num_rows(forward.model)
     check_codes(made.vocabulary, rows)
-    few = loader.padded(loader.batch(0)[:4])
-    model.eval()
-    with torch.inference_mode(), arithmetic.autocast():
-        nats = nllb.nats(model, to_device(few, arithmetic.device), smoothing=0.0)
-    model.train()
+    few = loader.packed(loader.batch(0)[:4])
+    forward.model.eval()
+    with torch.inference_mode():
+        nats = forward.plain().nats(few)
+    forward.model.train()
     if warning := nllb.check_first_loss(float(nats.plain) / few.target_tokens, rows, made.from_scratch):
         journal.append(Warned(message=warning))
 

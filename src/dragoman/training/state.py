@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,9 +24,7 @@ from dragoman.model import nllb
 from dragoman.store.disk import Disk
 from dragoman.store.record import FileEntry
 from dragoman.training import optimizer as adamw
-
-if TYPE_CHECKING:
-    from transformers import M2M100ForConditionalGeneration
+from dragoman.training.forward import Forward
 
 WEIGHTS = "model.safetensors"
 MOMENTS = "training/optimizer.safetensors"
@@ -43,8 +41,8 @@ _DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.bfloat16: "BF16", t
 class TrainState:
     """Everything besides weights and moments that the next step depends on."""
 
-    microbatch: int
-    """Largest number of pairs in one forward pass; halved when memory runs out."""
+    microbatch_tokens: int
+    """Most source and target tokens in one forward pass; halved when memory runs out."""
     step: int = 0
     """Steps done, skipped ones included."""
     updates: int = 0
@@ -60,7 +58,7 @@ class TrainState:
     """Steps that are not computed again after a roll-back."""
     rolled_back: bool = False
     out_of_memory: list[tuple[int, int]] = field(default_factory=list)
-    """(step, new microbatch): from the first on, a resume is no longer bit-identical to a run without it."""
+    """(step, new limit): from the first on, a resume is no longer bit-identical to a run without it."""
     computed_with: dict[str, str] = field(default_factory=dict)
     """Device, precision, threads and torch: with other ones a resume is not bit-identical."""
     losses: list[tuple[int, float]] = field(default_factory=list)
@@ -74,7 +72,7 @@ class TrainState:
 def write(
     disk: Disk,
     folder: Path,
-    model: "M2M100ForConditionalGeneration",
+    forward: Forward,
     optimizer: torch.optim.Optimizer,
     state: TrainState,
     small: dict[str, bytes],
@@ -85,7 +83,7 @@ def write(
     Args:
         disk: Takes every change.
         folder: An empty folder of the store's staging.
-        model: Its weights are stored in float32 as they are.
+        forward: The weights of its model are stored in float32 as they are.
         optimizer: Its moments are stored.
         state: Goes to `training/state.json`.
         small: Files beside the weights, by name.
@@ -98,8 +96,8 @@ def write(
     contents: dict[str, Iterable[Any]] = {name: [content] for name, content in small.items()}
     contents[STATE] = [json.dumps(asdict(state), indent=1).encode()]
     contents[CONFIG] = [config.to_yaml(stored=True).encode()]
-    contents[WEIGHTS] = safetensors_chunks(dict(nllb.weights(model)), {"format": "pt"})
-    moments = dict(adamw.moments(optimizer, model.named_parameters()))
+    contents[WEIGHTS] = safetensors_chunks(weights(forward), {"format": "pt"})
+    moments = dict(adamw.moments(optimizer, forward.model.named_parameters()))
     contents[MOMENTS] = safetensors_chunks(moments, {"updates": str(state.updates)})
     files = {name: disk.write(folder / name, chunks) for name, chunks in contents.items()}
     disk.sync_folder(folder / "training")
@@ -107,7 +105,25 @@ def write(
     return files
 
 
-def restore(folder: Path, model: "M2M100ForConditionalGeneration", optimizer: torch.optim.Optimizer) -> TrainState:
+def weights(forward: Forward) -> dict[str, Tensor]:
+    """Every weight of the whole model, by the name under which it is saved."""
+    found = dict(nllb.weights(forward.model))
+    if forward.active:
+        found[nllb.EMBEDDING] = forward.active.put_back(found[nllb.EMBEDDING])
+    return found
+
+
+def load_weights(forward: Forward, saved: dict[str, Tensor]) -> None:
+    """Put the weights of a whole model into the one that is trained."""
+    with torch.no_grad():
+        for name, weight in nllb.weights(forward.model):
+            if forward.active and name == nllb.EMBEDDING:
+                forward.active.take(saved[name], weight)
+            else:
+                weight.copy_(saved[name])
+
+
+def restore(folder: Path, forward: Forward, optimizer: torch.optim.Optimizer) -> TrainState:
     """Put a verified checkpoint into model and optimizer, in place.
 
     Raises:
@@ -120,15 +136,13 @@ def restore(folder: Path, model: "M2M100ForConditionalGeneration", optimizer: to
         stored[name] = [tuple(entry) for entry in stored[name]]
     state = TrainState(**stored)
     saved = load_file(folder / WEIGHTS)
-    current = dict(nllb.weights(model))
-    if saved.keys() != current.keys():
-        odd = sorted(saved.keys() ^ current.keys())[0]
+    names = {name for name, _ in nllb.weights(forward.model)}
+    if saved.keys() != names:
+        odd = sorted(saved.keys() ^ names)[0]
         raise Damaged(f"{folder / WEIGHTS}: holds another model ({odd})", "--model as in the run's config.yaml")
-    with torch.no_grad():
-        for name, weight in current.items():
-            weight.copy_(saved[name])
+    load_weights(forward, saved)
     moments = load_file(folder / MOMENTS) if state.updates else {}
-    adamw.restore_moments(optimizer, model.named_parameters(), moments, state.updates)
+    adamw.restore_moments(optimizer, forward.model.named_parameters(), moments, state.updates)
     return state
 
 

@@ -2,79 +2,74 @@
 
 The gradient is that of (nats of all microbatches) / (target tokens of the whole step),
 so it does not depend on how the step was cut. Random numbers are seeded from the seed,
-the step and the place of the microbatch, so no generator state needs saving.
+the step and the place of the microbatch, so no generator state needs saving. Nothing
+here waits for a GPU: what a step did stays on the device until somebody asks.
 """
 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dragoman.config import TrainingConfig
-from dragoman.data.loader import Batch, Loader
-from dragoman.model import nllb
-from dragoman.training.optimizer import Arithmetic
-
-if TYPE_CHECKING:
-    from transformers import M2M100ForConditionalGeneration
+from dragoman.data.loader import Loader
+from dragoman.training.forward import Forward, device_seed
 
 
 class StepResult(NamedTuple):
-    """What one step did."""
+    """What one step did; on a GPU its figures are on their way until it is settled."""
 
-    nats: float
+    nats: float | Tensor
     """Sum over the target tokens, without label smoothing."""
     target_tokens: int
-    gradient_norm: float
+    gradient_norm: float | Tensor
     """Before clipping; not finite when the step was skipped."""
-    updated: bool
+    updated: bool | Tensor
     """Whether the weights changed."""
+    scale: float | Tensor = 1.0
+    """Of the fp16 gradient scaler after the step."""
+
+    def settled(self) -> "Settled":
+        """Its figures as numbers; waits for the device."""
+        return Settled(
+            float(self.nats), self.target_tokens, float(self.gradient_norm), bool(self.updated), float(self.scale)
+        )
 
 
-class DeviceBatch(NamedTuple):
-    """A `Batch` as tensors on the training device."""
+class Settled(NamedTuple):
+    """The figures of a `StepResult`."""
 
-    source_BS: Tensor
-    source_mask_BS: Tensor
-    decoder_BT: Tensor
-    labels_BT: Tensor
-    target_mask_BT: Tensor
-
-
-def to_device(batch: Batch, device: torch.device) -> DeviceBatch:
-    """Move a batch to the device."""
-    arrays = (batch.source_BS, batch.source_mask_BS, batch.decoder_BT, batch.labels_BT, batch.target_mask_BT)
-    return DeviceBatch(*(torch.from_numpy(array).to(device, non_blocking=True) for array in arrays))
+    nats: float
+    target_tokens: int
+    gradient_norm: float
+    updated: bool
+    scale: float
 
 
 def train_step(
-    model: "M2M100ForConditionalGeneration",
+    forward: Forward,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     loader: Loader,
     training: TrainingConfig,
-    arithmetic: Arithmetic,
     *,
     step: int,
-    microbatch: int,
+    limit: int,
     rate: float,
 ) -> StepResult:
     """Forward and backward over all microbatches of `step`, then one update.
 
     Args:
-        model: In training mode.
+        forward: Computes the model, which is in training mode.
         optimizer: Holds the model's parameters.
         scaler: Its scale is state; does nothing unless the precision is fp16.
         loader: Gives the pairs of the step.
-        training: Seed, smoothing, clipping.
-        arithmetic: Device and precision.
+        training: Seed and clipping.
         step: Counted from 0.
-        microbatch: Largest number of pairs in one forward pass.
+        limit: Largest number of source and target tokens in one forward pass.
         rate: Learning rate of this update.
 
     Raises:
@@ -82,27 +77,39 @@ def train_step(
     """
     indices = loader.batch(step)
     tokens = loader.target_tokens(indices)
+    device = forward.arithmetic.device
     optimizer.zero_grad(set_to_none=True)
-    nats = torch.zeros((), dtype=torch.float64, device=arithmetic.device)
+    nats = torch.zeros((), dtype=torch.float64, device=device)
+    negatives = None
+    if forward.active:
+        negatives = forward.active.negatives(seed_of(training.seed, step, -1), forward.model.lm_head.weight)
     with _cpu_memory_errors():
-        for start in range(0, len(indices), microbatch):
-            part: NDArray[np.int64] = indices[start : start + microbatch]
-            torch.manual_seed(seed_of(training.seed, step, start))
-            with arithmetic.autocast():
-                summed = nllb.nats(model, to_device(loader.padded(part), arithmetic.device), training.label_smoothing)
+        for part in loader.microbatches(indices, limit, padded=not forward.packed):
+            device_seed(device, seed_of(training.seed, step, part.start))
+            summed = forward.nats(loader.packed(indices[part]), negatives)
             scaler.scale(summed.objective / tokens).backward()
             nats += summed.plain
     scaler.unscale_(optimizer)
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
-    finite = bool(torch.isfinite(norm) & torch.isfinite(nats))
+    norm = torch.nn.utils.clip_grad_norm_(forward.model.parameters(), training.clip_norm)
+    finite = torch.isfinite(norm) & torch.isfinite(nats)
     for group in optimizer.param_groups:
         group["lr"] = rate
+    _update(optimizer, scaler, finite)
+    return StepResult(nats, tokens, norm, finite, scaler.scale(torch.ones((), device=device)))
+
+
+def _update(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, finite: Tensor) -> None:
+    """Change the weights, unless the gradient is not finite."""
     if scaler.is_enabled():
         scaler.step(optimizer)  # skips by itself when a gradient is not finite
         scaler.update()
-    elif finite:
+    elif optimizer.defaults.get("fused"):
+        # As the scaler does it: fused kernels look at this flag on the device, so nobody has to wait for it.
+        fused: Any = optimizer
+        fused.grad_scale, fused.found_inf = None, (~finite).float()
         optimizer.step()
-    return StepResult(float(nats), tokens, float(norm), finite)
+    elif bool(finite):
+        optimizer.step()
 
 
 @contextmanager

@@ -115,13 +115,13 @@ class Repository(Server):
         self.free([sha256 for sha256 in freed if sha256 not in self.head.files.values()])
 
     def is_old(self, sha256: str) -> bool:
-        """Whether nobody makes these bytes again, since every whole checkpoint is later than all that had them."""
+        """Whether nobody makes these bytes again, since every checkpoint is later than all that had them."""
         steps = [
             record.step
             for record in self.records
             if isinstance(record, CheckpointRecord) and any(file.sha256 == sha256 for file in record.files.values())
         ]
-        oldest = min((each.step for each in existing(self.records) if each.is_whole), default=0)
+        oldest = min((each.step for each in existing(self.records)), default=0)
         return bool(steps) and max(steps) < oldest
 
     def _move(self, files: Mapping[str, str], records: tuple[Record, ...]) -> None:

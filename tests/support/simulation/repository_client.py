@@ -13,6 +13,8 @@ from tests.support.simulation.faults import Refusal, Wire
 from tests.support.simulation.repository import Change, Repository, Snapshot
 
 _TRIES = 5
+FRESH_SECONDS = 60.0
+"""As in the product: what was seen longer ago is looked at again before bytes are deleted."""
 
 Plan = Callable[[Snapshot], Change | None]
 """What is left to change; None for nothing."""
@@ -87,8 +89,12 @@ class RepositoryClient(Client):
         Of bytes that somebody may make again, it is looked at the same instant whether they have got a name: nothing
         guards a machine that wakes up between looking and deleting, here as at the Hub.
         """
-        there = self.wire.ask("list blobs", lambda: sorted(self._server.blobs))
-        named = set(self._look().files.values())
+        while True:
+            looked = self.wire.baton.now
+            there = self.wire.ask("list blobs", lambda: sorted(self._server.blobs))
+            named = set(self._look().files.values())
+            if self.wire.baton.now - looked <= FRESH_SECONDS:
+                break
         freed = [sha256 for sha256 in there if sha256 not in named and is_unwanted(sha256)]
         old = [sha256 for sha256 in freed if self._server.is_old(sha256)]
         young = [sha256 for sha256 in freed if sha256 not in old]

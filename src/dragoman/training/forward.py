@@ -1,0 +1,83 @@
+"""From a packed batch to its nats: which forward pass, which vocabulary, which precision."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dragoman.data.loader import PackedBatch
+from dragoman.model import nllb, packed
+from dragoman.model.active import ActiveVocabulary
+from dragoman.model.loss import Nats, Negatives, head_nats
+from dragoman.training.optimizer import Arithmetic
+
+if TYPE_CHECKING:
+    from transformers import M2M100ForConditionalGeneration
+
+
+@dataclass(frozen=True)
+class Forward:
+    """How a model is computed; the same object serves training and judging."""
+
+    model: "M2M100ForConditionalGeneration"
+    arithmetic: Arithmetic
+    packed: bool = True
+    """Without padding; else transformers' own forward over padded rows, which gives the same numbers."""
+    smoothing: float = 0.0
+    active: ActiveVocabulary | None = None
+    """The trained rows, when the model holds no others."""
+    checkpointing: bool = False
+    """Compute the layers a second time in the backward pass instead of keeping what is inside."""
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Within it the model holds its whole embedding and takes token ids."""
+        return self.active.whole(self.model) if self.active else nullcontext()
+
+    def plain(self) -> "Forward":
+        """The same without label smoothing, as losses are judged."""
+        return replace(self, smoothing=0.0)
+
+    def nats(self, batch: PackedBatch, negatives: Negatives | None = None) -> Nats:
+        """Sums of cross-entropies over the batch's target tokens.
+
+        Args:
+            batch: Its tokens as the model numbers them.
+            negatives: Stand for the rows that the model does not hold.
+        """
+        with self.arithmetic.autocast():
+            hidden_ND, labels_N = self.hidden(batch)
+            return head_nats(hidden_ND, self.model.lm_head.weight, labels_N, self.smoothing, negatives)
+
+    def hidden(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+        """Last hidden states and labels of all target tokens, shapes (N, D) and (N,)."""
+        return self._packed(batch) if self.packed else self._padded(batch)
+
+    def _packed(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+        where = packed.layout(batch.source_lengths_B, batch.target_lengths_B, self.arithmetic.device)
+        source_N, decoder_N, labels_N = (self._on(row) for row in (batch.source_N, batch.decoder_N, batch.labels_N))
+        return packed.hidden(self.model, source_N, decoder_N, where, checkpointing=self.checkpointing), labels_N
+
+    def _padded(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+        rows = batch.padded()
+        target_mask_BT = self._on(rows.target_mask_BT)
+        source_BS, source_mask_BS, decoder_BT = (
+            self._on(part) for part in (rows.source_BS, rows.source_mask_BS, rows.decoder_BT)
+        )
+        hidden_BTD = nllb.hidden(self.model, source_BS, source_mask_BS, decoder_BT)
+        return hidden_BTD[target_mask_BT], self._on(rows.labels_BT)[target_mask_BT]
+
+    def _on(self, array: NDArray[Any]) -> Tensor:
+        return packed.on(array, self.arithmetic.device)
+
+
+def device_seed(device: torch.device, seed: int) -> None:
+    """Seed the generator that dropout draws from.
+
+    `torch.manual_seed` would also seed GPUs that are not there, which costs more than a small step.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
