@@ -214,10 +214,10 @@ def _way(row: "Estimate") -> str:
     regime = row.regime
     name = f"{regime.vocabulary} vocabulary, {regime.optimizer}"
     if regime.adapter == "lora":
-        name = f"LoRA of rank {regime.lora_rank}, {name}"
+        name = f"LoRA of rank {regime.lora_rank}, {regime.vocabulary} vocabulary"
     if regime.gradient_checkpointing:
         name += ", checkpointing"
-    sizes = f"{'*' if row.recommended else ' '} {name:46} {row.need_bytes / 2**30:6,.1f} GiB"
+    sizes = f"{'*' if row.recommended else ' '} {name:47} {row.need_bytes / 2**30:6,.1f} GiB"
     if not row.fits:
         return f"  {sizes}  does not fit"
     if row.tokens < row.longest:

@@ -16,10 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-CHUNK_BYTES = 256 << 20
-"""Logits of one chunk in float32; smaller chunks read the whole embedding too often."""
-WHOLE_BYTES = 150 << 20
-"""Logits below this size are held together: chunks would only cost time."""
+from dragoman.model.memory import CHUNK_BYTES, WHOLE_BYTES
 
 
 class Nats(NamedTuple):

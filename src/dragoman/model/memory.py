@@ -22,9 +22,9 @@ CONTEXT_BYTES = 600 << 20
 PROCESS_BYTES = GIB
 """Of a machine, taken by Python, torch and its libraries."""
 CHUNK_BYTES = 256 << 20
-"""Logits that the loss holds at a time, in float32."""
+"""Logits that the loss holds at a time, in float32; smaller chunks read the whole embedding too often."""
 WHOLE_BYTES = 150 << 20
-"""Logits up to this size are not cut into chunks."""
+"""Logits up to this size are not cut into chunks, which would only cost time."""
 TARGET_SHARE = 0.5
 """Of the tokens of a microbatch."""
 ROOMY_TOKENS = 2048

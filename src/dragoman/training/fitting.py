@@ -39,7 +39,7 @@ def free_bytes(device: torch.device) -> int:
     """Memory that training may take on a device; asked before the model is there."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return host.memory_bytes()[1]
+    return host.free_memory_bytes()
 
 
 def fit(
