@@ -24,27 +24,35 @@ class Holdings(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._alive: dict[int, tuple[StorageWeakRef, int, int]] = {}
         self._held: list[dict[int, int]] = []
         self._ignored: set[int] = set()
+        self._born = 0
 
     def ignore(self, *tensors: Tensor) -> None:
         """Do not count these: what was there before, and what is to stay."""
-        self._ignored.update(tensor.untyped_storage()._cdata for tensor in tensors)
+        self._ignored.update(self._serial(tensor) for tensor in tensors)
 
     def peak(self) -> int:
         """The most bytes that lived at once, without those ignored."""
-        sums = (sum(size for key, size in held.items() if key not in self._ignored) for held in self._held)
+        sums = (sum(size for serial, size in held.items() if serial not in self._ignored) for held in self._held)
         return max(sums, default=0)
+
+    def _serial(self, tensor: Tensor) -> int:
+        """The number of a tensor's storage in the order of birth; addresses are used again, numbers are not."""
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._alive:
+            self._born += 1
+            self._alive[storage._cdata] = (StorageWeakRef(storage), self._born, storage.nbytes())
+        return self._alive[storage._cdata][1]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
+        self._alive = {key: entry for key, entry in self._alive.items() if not entry[0].expired()}
         for tensor in torch.utils._pytree.tree_leaves(out):
             if isinstance(tensor, Tensor):
-                storage = tensor.untyped_storage()
-                self._alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
-        self._alive = {key: entry for key, entry in self._alive.items() if not entry[0].expired()}
-        self._held.append({key: size for key, (_, size) in self._alive.items()})
+                self._serial(tensor)
+        self._held.append({serial: size for _, serial, size in self._alive.values()})
         return out
 
 

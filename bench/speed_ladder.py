@@ -16,7 +16,7 @@ import torch
 
 from bench import speed_ours as ours
 from bench import speed_trainer as theirs
-from bench.speed_clock import Clock, Counts
+from bench.speed_clock import Clock
 from bench.speed_ours import Rung
 from bench.speed_trainer import TrainerSide
 from bench.speed_world import Scale
@@ -45,6 +45,7 @@ class Rounds:
     """One side in all rounds."""
 
     side: Side
+    scale: Scale
     clocks: list[Clock] = field(default_factory=list[Clock])
     failure: str = ""
 
@@ -53,9 +54,13 @@ class Rounds:
         return {
             "name": self.side.name,
             "pairs_per_step": self.side.pairs_per_step,
+            "precision": self.side.precision,
             "failure": self.failure,
-            "rounds": [clock.to_json() for clock in self.clocks],
+            "rounds": [clock.to_json() | {"model_flops": self._flops(clock)} for clock in self.clocks],
         }
+
+    def _flops(self, clock: Clock) -> float:
+        return self.scale.flops(clock.counts.source_tokens, clock.counts.target_tokens)
 
 
 def all_sides(device: torch.device) -> list[Side]:
@@ -71,7 +76,7 @@ def part(lab: Lab, sides: Sequence[Side]) -> dict[str, Any]:
     """Play all rounds; the result as JSON."""
     corpus = ours.corpus_of(lab.folder)
     missing = {side.name: side.missing for side in sides if isinstance(side, Rung) and side.missing}
-    results = {side.name: Rounds(side) for side in sides if side.name not in missing}
+    results = {side.name: Rounds(side, lab.scale) for side in sides if side.name not in missing}
     for number in range(lab.rounds):
         for result in results.values():
             if not result.failure:
@@ -140,8 +145,7 @@ def padding_part(lab: Lab, sides: Sequence[Side]) -> dict[str, Any]:
         else:
             counts = ours.positions(side, lab.scale, corpus, range(len(pairs) // side.pairs_per_step))
         found[side.name] = {"target": round(counts.padding, 4), "source": round(counts.source_padding, 4)}
-    total = Counts(sum(len(p.source_ids) for p in pairs), 0, sum(len(p.label_ids) for p in pairs), 0)
-    return {"pairs": len(pairs), "tokens": {"source": total.source_tokens, "target": total.target_tokens}, **found}
+    return {"pairs": len(pairs), "sides": found}
 
 
 def facts(scale: Scale, corpus: Any) -> dict[str, Any]:

@@ -31,7 +31,8 @@ HEAD_TOKENS = 1024
 def part_600m(device: str, threads: int, *, rounds: int = 1, warmup: int = 1, steps: int = 2) -> dict[str, Any]:
     """The recipe and our rungs with equal pairs, one after the other."""
     scale = SCALES["600m"]
-    sides = [theirs.RECIPE, *(rung for rung in ours.equal_pairs() if not rung.missing)]
+    rungs = ours.equal_pairs()
+    sides = [theirs.RECIPE, *(rung for rung in rungs if not rung.missing)]
     with tempfile.TemporaryDirectory(prefix="speed-600m-") as temporary:
         folder = Path(temporary) / "text"
         # In a process of its own, so that this one stays small beside its children.
@@ -48,6 +49,7 @@ def part_600m(device: str, threads: int, *, rounds: int = 1, warmup: int = 1, st
         "steps": steps,
         "sides": found,
         "ratios": _against(found, theirs.RECIPE.name),
+        "not_built": {rung.name: rung.missing for rung in rungs if rung.missing},
     }
 
 

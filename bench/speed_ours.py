@@ -22,7 +22,8 @@ from dragoman.data import prepare
 from dragoman.data.batch_plan import BatchPlan
 from dragoman.data.corpus import Corpus, open_corpus
 from dragoman.data.loader import Loader
-from dragoman.model import loss, nllb, vocabulary
+from dragoman.model import loss, nllb
+from dragoman.model.vocabulary import load as load_tokenizer
 from dragoman.store.disk import Disk
 from dragoman.training import inputs, session
 from dragoman.training.optimizer import build
@@ -42,6 +43,11 @@ class Rung:
     pairs_per_step: int = EQUAL_PAIRS
     is_default: frozenset[str] = frozenset()
     """Options that name what already happens, so that the rung can be run before they exist."""
+
+    @property
+    def precision(self) -> str:
+        """Arithmetic of the forward pass."""
+        return self.options.get("precision", "fp32")
 
     @property
     def missing(self) -> list[str]:
@@ -93,6 +99,11 @@ def ladder(precision: str, larger: tuple[int, ...]) -> list[Rung]:
     ]
 
 
+def vocabulary(name: str) -> Rung:
+    """Plain training with the full or the active vocabulary."""
+    return Rung(f"vocabulary {name}", {"vocabulary": name}, is_default=DEFAULT if name == "full" else frozenset())
+
+
 # --- the text ----------------------------------------------------------------------
 
 
@@ -104,7 +115,7 @@ def prepare_corpus(folder: Path, scale: Scale) -> None:
     texts = [side for pair in selection.splits["train"] for side in (pair.source, pair.target)]
     (folder / "base").mkdir(parents=True)
     build_tokenizer(folder / "base", texts, scale)
-    encoder = vocabulary.load(folder / "base")
+    encoder = load_tokenizer(folder / "base")
     made = prepare.build(folder, "bench", selection, directions, encoder, MAX_TOKENS, Disk())
     (folder / "which.json").write_text(json.dumps(made.folder.name))
 
