@@ -87,7 +87,8 @@ class Collator:
     """The usual collator; notes what it collated, which costs nothing that could be measured."""
 
     def __init__(self, tokenizer: NllbTokenizer, model: Any, padding: str | bool) -> None:
-        self.inner = DataCollatorForSeq2Seq(tokenizer, model=model, padding=padding, max_length=MAX_TOKENS)
+        longest = MAX_TOKENS if padding == "max_length" else None
+        self.inner = DataCollatorForSeq2Seq(tokenizer, model=model, padding=padding, max_length=longest)
         self.seen: list[Counts] = []
 
     def __call__(self, features: list[dict[str, list[int]]]) -> Any:
@@ -146,9 +147,10 @@ def run(
     seed: int = 1,
 ) -> Clock:
     """Train over the pairs at `first_pair` and on; `warmup` steps before them are not counted."""
-    steps = warmup + num_steps(side, num_pairs)
+    counted = num_steps(side, num_pairs)
+    steps = warmup + counted
     if side.by_length:
-        chosen = some_batches(side, pairs, steps, seed)
+        chosen = some_batches(side, pairs, warmup, counted, seed)
     else:
         chosen = pairs[first_pair - warmup * side.pairs_per_step : first_pair + num_pairs]
     tokenizer = NllbTokenizer.from_pretrained(base)
@@ -164,8 +166,8 @@ def run(
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-    counted = collator.seen[warmup * side.accumulation : steps * side.accumulation]
-    clock.counts = sum(counted, Counts())
+    seen = collator.seen[warmup * side.accumulation : steps * side.accumulation]
+    clock.counts = sum(seen, Counts())
     return clock
 
 
@@ -183,12 +185,17 @@ def by_length(side: TrainerSide, pairs: Sequence[Pair], seed: int) -> list[list[
     return [[pairs[index] for index in order[start : start + size]] for start in range(0, len(order) - size + 1, size)]
 
 
-def some_batches(side: TrainerSide, pairs: Sequence[Pair], steps: int, seed: int) -> list[Pair]:
-    """Pairs of `steps` such batches, evenly from the whole pass: the first ones alone would all be the longest."""
-    batches = by_length(side, pairs, seed)
-    chosen = [batches[(2 * step + 1) * len(batches) // (2 * steps)] for step in range(steps)]
-    random.Random(seed).shuffle(chosen)
-    return [pair for batch in chosen for pair in batch]
+def some_batches(side: TrainerSide, pairs: Sequence[Pair], warmup: int, counted: int, seed: int) -> list[Pair]:
+    """Pairs of such batches: to warm up the longest, which come first there too, then `counted` of every length.
+
+    The first batches of a pass alone would all be long ones, and so faster for each token.
+    """
+    batches = sorted(by_length(side, pairs, seed), key=lambda batch: sum(len(pair.source_ids) for pair in batch))
+    chance = random.Random(seed)
+    offset = chance.random()
+    chosen = [batches[int((number + offset) * len(batches) / counted)] for number in range(counted)]
+    chance.shuffle(chosen)
+    return [pair for batch in [*[batches[-1]] * warmup, *chosen] for pair in batch]
 
 
 def positions(side: TrainerSide, pairs: Sequence[Pair], base: Path) -> Counts:
