@@ -41,7 +41,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--rounds", type=int, default=5, help="of the ladder")
-    parser.add_argument("--sides", nargs="+", metavar="WORDS", help="of ladder and padding: names that begin so")
+    parser.add_argument("--sides", nargs="+", metavar="WORDS", help="of ladder, padding, 600m: names that begin so")
     parser.add_argument("--model", choices=SCALES, default="scaled", help="of ladder and padding")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=1)
@@ -50,7 +50,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--loss-steps", type=int, default=60)
     parser.add_argument("--vocabulary-steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=3, help="of the vocabulary part")
-    parser.add_argument("--memory-rounds", type=int, default=1, help="of the 600m part")
+    parser.add_argument("--memory-rounds", type=int, default=1, help="of head and 600m, a process each")
     parser.add_argument("--output", type=Path, help="report without ending; left out: bench/speed_DEVICE_DATE")
     return parser.parse_args()
 
@@ -58,9 +58,10 @@ def options() -> argparse.Namespace:
 def run_part(name: str, chosen: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """One part of the bench."""
     if name == "head":
-        return speed_memory.part_head(chosen.device, chosen.threads)
+        return speed_memory.part_head(chosen.device, chosen.threads, rounds=chosen.memory_rounds)
     if name == "600m":
-        return speed_memory.part_600m(chosen.device, chosen.threads, rounds=chosen.memory_rounds)
+        only = tuple(chosen.sides or ("",))
+        return speed_memory.part_600m(chosen.device, chosen.threads, rounds=chosen.memory_rounds, only=only)
     scale = SCALES[chosen.model if name in ("ladder", "padding") else "tiny"]
     with tempfile.TemporaryDirectory(prefix="speed-") as temporary:
         folder = Path(temporary) / "text"

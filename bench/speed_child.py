@@ -5,6 +5,7 @@ Usage: python bench/speed_child.py '{"part": "600m" | "head", "side": NAME, …}
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def head(order: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     order = json.loads(sys.argv[1])
+    warnings.filterwarnings("ignore")
     torch.set_num_threads(order.get("threads", 1))
     answer = {"600m": one_step, "head": head}[order["part"]](order)
     print(json.dumps(answer))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from bench import speed_ours as ours
 from bench.speed_clock import peak_bytes, reset_peak, resident_bytes
@@ -49,14 +50,14 @@ class Holdings(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         self._alive = {key: entry for key, entry in self._alive.items() if not entry[0].expired()}
-        for tensor in torch.utils._pytree.tree_leaves(out):
+        for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor):
                 self._serial(tensor)
         self._held.append({serial: size for _, serial, size in self._alive.values()})
         return out
 
 
-def loss_heads() -> dict[str, LossHead | None]:
+def loss_heads() -> dict[str, LossHead]:
     """The head of transformers' forward, and ours."""
 
     def transformers(hidden_ND: Tensor, weight_VD: Tensor, labels_N: Tensor) -> Tensor:
@@ -73,7 +74,6 @@ def measure(name: str, tokens: int, rows: int, width: int, device: torch.device)
     weight_VD = (torch.randn(rows, width, device=device) * 0.02).requires_grad_()
     labels_N = torch.randint(rows, (tokens,), device=device)
     summed = loss_heads()[name]
-    assert summed is not None
     # Libraries take memory of their own at their first call.
     summed(hidden_ND[:8].detach().requires_grad_(), weight_VD[:64].detach().requires_grad_(), labels_N[:8] % 64)
     before = _reset(device)

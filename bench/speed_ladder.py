@@ -158,6 +158,7 @@ def facts(scale: Scale, corpus: Any) -> dict[str, Any]:
         "layers": scale.layers,
         "rows": scale.rows,
         "used_rows": len(used),
+        "active_rows": len(ours.active_rows(corpus)),
         "weights": scale.weights(),
         "vocabulary_share": round(scale.vocabulary_share(), 4),
         "pairs": len(pairs),

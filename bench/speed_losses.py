@@ -41,9 +41,8 @@ def part(scale: Scale, folder: Path, device: torch.device, *, steps: int = 60) -
     for rung in ours.equal_pairs():
         if not rung.missing:
             model = scale.model(device, dropout=0.0)
-            with ours.trainer_of(rung, scale, corpus, model, device, **OURS) as step:
-                results = [step(number, RATE) for number in range(steps)]
-            curves[rung.name] = [result.nats / result.target_tokens for result in results]
+            with ours.training_of(rung, scale, corpus, model, device, **OURS) as training:
+                curves[rung.name] = [training.loss(number, RATE) for number in range(steps)]
     base = curves[NAIVE]
     return {
         "scale": scale.name,

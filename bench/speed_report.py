@@ -22,13 +22,18 @@ Sphinx, allauth, Django REST framework and WTForms.
 MODEL = """\
 Model `{name}`: NLLB's architecture, width {width}, {layers} + {layers} layers, {rows:,} rows, {millions:.1f} million
 weights. The vocabulary's share of the multiplications is V / (V + 28 L d) = {vocabulary_share:.1%}, that of the 600M.
-The text uses {used_rows:,} rows ({used_share:.1%}), spread over all. It has {pairs:,} pairs, from English to {targets},
+The text uses {used_rows:,} rows ({used_share:.1%}), spread over all. The active vocabulary trains {active_rows:,}; its
+sample of frozen rows is 2,048 scaled as the vocabulary is. The text has {pairs:,} pairs, from English to {targets},
 with {mean_source_tokens} source and {mean_target_tokens} target tokens in the mean.
 """
 LADDER = """\
 {rounds} interleaved rounds, all sides by turns in one process, medians; in each round {window} pairs are counted after
 {warmup} step(s) that warm up. *Over the recipe* is the median of the ratios within each round. Sides *by length* draw
 their own batches evenly from a whole pass, at least 4 a round; all others count the same pairs in the same order.
+"""
+PADDING = """\
+Share of positions without a token, over one pass of {pairs:,} pairs, outside of attention. Inside it the packed forward
+pads sentences of like length together; attention scores are less than 2 % of the work.
 """
 TRUE_SIZE = """\
 {millions:.0f} million weights, {rows:,} rows, fp32, the same 16 pairs a step; each side in a fresh process, {steps}
@@ -40,11 +45,12 @@ tensors besides inputs, rows and their gradients. *On top*: what the process gre
 """
 LOSSES = """\
 Model `{scale}`, 16 pairs a step, learning rate {learning_rate}, no dropout; nats per target token before each step. The
-recipe at 4 x 4 reports four times its loss, and differentiates that.
+recipe at 4 x 4 reports four times its loss, and differentiates that. *Active* estimates the loss over all rows from a
+sample, so it is near the others, not equal.
 """
 VOCABULARY = """\
-Model `{scale}` from random weights, {steps} steps; the text uses {used_rows:,} of {rows:,} rows. Both are judged
-over all rows.
+Model `{scale}`: {base_steps} steps with all rows from random weights make a base, which {steps} more tune with either
+vocabulary. *Active* trains {trained_rows:,} of {rows:,} rows. All are judged over all rows.
 """
 
 
@@ -116,7 +122,8 @@ def _not_built(part: dict[str, Any]) -> list[str]:
 
 def _padding(part: dict[str, Any]) -> list[str]:
     rows = [[name, f"{one['target']:.1%}", f"{one['source']:.1%}"] for name, one in part["sides"].items()]
-    head = ["## Padding", "", f"Share of positions without a token, over one pass of {part['pairs']:,} pairs.", ""]
+    words = PADDING.format(**part).splitlines()
+    head = ["## Padding", "", *words, ""]
     return [*head, *table(["side", "target", "source"], rows)]
 
 
@@ -166,7 +173,7 @@ def _vocabulary(part: dict[str, Any]) -> list[str]:
         for name, runs in part["runs"].items()
         for run in runs
     ]
-    lines = table(["vocabulary", "seed", "dev loss, nats per token", "mass outside the used rows"], rows)
+    lines = table(["vocabulary", "seed", "dev loss, nats per token", "mass outside the active rows"], rows)
     title = "## Active vocabulary against the full one"
     return [title, "", *VOCABULARY.format(**part).splitlines(), "", *lines, *_not_built(part)]
 
