@@ -26,6 +26,7 @@ compat: $(VENV)/.dev
 	$(RUN) bench/compat.py
 
 bench: $(VENV)/.dev
+	$(RUN) bench/speed.py
 	$(RUN) bench/saves.py
 	$(RUN) bench/stall.py
 	$(RUN) bench/uplink.py
