@@ -25,6 +25,8 @@ CHUNK_BYTES = 256 << 20
 """Logits that the loss holds at a time, in float32; smaller chunks read the whole embedding too often."""
 WHOLE_BYTES = 150 << 20
 """Logits up to this size are not cut into chunks, which would only cost time."""
+PRODUCT_ROWS = 1 << 15
+"""Rows of the embedding whose gradient in half precision is added to the float32 one at a time."""
 TARGET_SHARE = 0.5
 """Of the tokens of a microbatch."""
 ROOMY_TOKENS = 2048
@@ -183,8 +185,11 @@ def _head_gradient_bytes(sizes: Sizes, regime: Regime) -> int:
 def _tied_bytes(sizes: Sizes, regime: Regime) -> int:
     """Of the embedding's two gradients, output and look-up, while they are added; no activation is left then.
 
-    In float32 the sum is a third matrix where logits were held whole, as they are in a step's last, small microbatch.
+    The packed forward keeps no second one, but adds that of each microbatch to that of the step. In the reference
+    forward in float32 the sum is a third matrix where logits were held whole, as in a step's last, small microbatch.
     """
+    if regime.forward == "packed":
+        return _head_gradient_bytes(sizes, regime) if regime.accumulates else 0
     return (2 if regime.is_half else 3) * _head_gradient_bytes(sizes, regime)
 
 
@@ -196,7 +201,8 @@ def _head_bytes(sizes: Sizes, regime: Regime, tokens: int) -> int:
     if regime.is_half:
         copy = _HALF * rows * sizes.width
         # A GPU multiplies into float32; a CPU into half precision, and then makes that float32.
-        product = gradient if regime.device == "cuda" else gradient * 3 // 2
+        product = min(gradient, _FLOAT * PRODUCT_ROWS * sizes.width)
+        product = product if regime.device == "cuda" else product * 3 // 2
     # Whole: logits, and four tensors of their size for the gradients of their sums. Then that of the embedding.
     whole = min(logits, WHOLE_BYTES)
     needed = max(5 * whole, gradient + (gradient // 2 if regime.is_half else 0) + whole)
