@@ -8,7 +8,6 @@ holds what libraries take for themselves, and what the allocator does not give b
 """
 
 import argparse
-import contextlib
 import datetime
 import itertools
 import json
@@ -125,43 +124,24 @@ def _model(point: Point) -> Any:
 
 
 def _step(model: Any, optimizer: Any, point: Point) -> None:
-    import torch
-
-    from dragoman.model.loss import head_nats
-
-    for _ in range(2):
-        half = contextlib.nullcontext()
-        if point.precision != "fp32":
-            half = torch.autocast("cpu", dtype=torch.bfloat16)
-        sentences = point.tokens // 2 // LENGTH
-        source_BL, target_BL = torch.randint(4, point.vocabulary, (2, sentences, LENGTH))
-        with half:
-            hidden_ND = _hidden(model, source_BL, target_BL, point)
-            summed = head_nats(hidden_ND, model.lm_head.weight, target_BL.flatten(), 0.1)
-        (summed.objective / target_BL.numel()).backward()
-        del hidden_ND, summed
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-
-
-def _hidden(model: Any, source_BL: Any, target_BL: Any, point: Point) -> Any:
     import numpy as np
     import torch
 
-    if point.forward == "reference":
-        output = model.model(
-            input_ids=source_BL,
-            attention_mask=torch.ones_like(source_BL),
-            decoder_input_ids=target_BL,
-            use_cache=False,
-        )
-        return output.last_hidden_state.flatten(0, 1)
-    from dragoman.model import packed
+    from dragoman.data.loader import PackedBatch
+    from dragoman.training.forward import Forward
+    from dragoman.training.optimizer import Arithmetic
 
-    lengths = np.full(len(source_BL), LENGTH)
-    where = packed.layout(lengths, lengths, source_BL.device)
-    return packed.hidden(model, source_BL.flatten(), target_BL.flatten(), where, checkpointing=point.checkpointing)
+    arithmetic = Arithmetic(torch.device("cpu"), point.precision)
+    forward = Forward(model, arithmetic, point.forward == "packed", 0.1, checkpointing=point.checkpointing)
+    lengths = np.full(point.tokens // 2 // LENGTH, LENGTH)
+    chance, tokens = np.random.default_rng(1), int(lengths.sum())
+    for _ in range(2):
+        source_N, target_N = chance.integers(4, point.vocabulary, size=(2, tokens))
+        batch = PackedBatch(source_N, np.roll(target_N, 1), target_N, lengths, lengths, pad=1)
+        forward.backward(batch, None, lambda objective: objective / tokens)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
 
 
 def _resident(name: str = "VmRSS") -> int:
