@@ -36,7 +36,7 @@ def part_600m(
 ) -> dict[str, Any]:
     """The recipe and those of our rungs with equal pairs whose names begin with one of `only`, in turn."""
     scale = SCALES["600m"]
-    rungs = [rung for rung in ours.equal_pairs() if rung.name.startswith(only)]
+    rungs = [rung for rung in ours.true_size() if rung.name.startswith(only)]
     sides = [theirs.RECIPE, *(rung for rung in rungs if not rung.missing)]
     with tempfile.TemporaryDirectory(prefix="speed-600m-") as temporary:
         folder = Path(temporary) / "text"
