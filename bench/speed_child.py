@@ -26,7 +26,7 @@ def one_step(order: dict[str, Any]) -> dict[str, Any]:
     device, scale = torch.device(order["device"]), SCALES[order["scale"]]
     folder, warmup, steps = Path(order["folder"]), order["warmup"], order["steps"]
     before = resident_bytes()
-    side = next(side for side in (theirs.RECIPE, *ours.equal_pairs()) if side.name == order["side"])
+    side = next(side for side in (theirs.RECIPE, *ours.true_size()) if side.name == order["side"])
     model, corpus = scale.model(device), ours.corpus_of(folder)
     first, num = warmup * side.pairs_per_step, steps * side.pairs_per_step
     if isinstance(side, TrainerSide):

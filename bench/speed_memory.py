@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from dragoman.model.vocabulary import REAL_VOCABULARY
 
 NEEDED_BYTES = 15e9
 """Free memory without which the step at true dimensions is not tried: four times the weights in fp32, and room."""
-HEAD_NEEDED_BYTES = 7e9
+HEAD_NEEDED_BYTES = 8e9
+PATIENCE_SECONDS = 300
+"""How long to wait until others give memory back."""
 HEAD_TOKENS = 1024
 
 
@@ -33,7 +36,7 @@ def part_600m(
 ) -> dict[str, Any]:
     """The recipe and those of our rungs with equal pairs whose names begin with one of `only`, in turn."""
     scale = SCALES["600m"]
-    rungs = [rung for rung in ours.equal_pairs() if rung.name.startswith(only)]
+    rungs = [rung for rung in ours.true_size() if rung.name.startswith(only)]
     sides = [theirs.RECIPE, *(rung for rung in rungs if not rung.missing)]
     with tempfile.TemporaryDirectory(prefix="speed-600m-") as temporary:
         folder = Path(temporary) / "text"
@@ -71,8 +74,10 @@ def _child(order: dict[str, Any], needed: float) -> dict[str, Any]:
     """The answer of one process, or why there is none."""
     with (Path(tempfile.gettempdir()) / "dragoman-speed.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if order["device"] == "cpu" and free_bytes() < needed:
-            return {"failure": f"not run: {free_bytes() / 1e9:.1f} GB are free, {needed / 1e9:.0f} are needed"}
+        if order["device"] == "cpu" and not _has_room(needed):
+            failure = f"not run: {free_bytes() / 1e9:.1f} GB are free, {needed / 1e9:.0f} are needed"
+            print(f"{order['part']}  {order['side']:30} {failure}", flush=True)
+            return {"failure": failure}
         child = Path(__file__).with_name("speed_child.py")
         words = [sys.executable, str(child), json.dumps(order)]
         done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
@@ -81,6 +86,16 @@ def _child(order: dict[str, Any], needed: float) -> dict[str, Any]:
     answer = json.loads(done.stdout.splitlines()[-1])
     print(f"{order['part']}  {order['side']:30} {answer}", flush=True)
     return answer
+
+
+def _has_room(needed: float) -> bool:
+    """Whether the machine has that much memory left, now or within some minutes."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while free_bytes() < needed:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(5)
+    return True
 
 
 def _against(found: dict[str, list[dict[str, Any]]], base: str) -> dict[str, dict[str, float]]:

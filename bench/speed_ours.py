@@ -95,6 +95,11 @@ def equal_pairs() -> list[Rung]:
     ]
 
 
+def true_size() -> list[Rung]:
+    """The same where memory counts too: also with layers computed a second time."""
+    return [*equal_pairs(), Rung("dragoman active, checkpointing", ACTIVE | {"gradient_checkpointing": "on"})]
+
+
 def ladder(precision: str, larger: tuple[int, ...]) -> list[Rung]:
     """Our rungs: at the recipe's pairs per step, then in `precision` with more pairs per step."""
     half = {"precision": precision}
@@ -233,6 +238,7 @@ def _training(config: RunConfig, corpus: Corpus, model: Any, arithmetic: Arithme
         training.forward == "packed",
         training.label_smoothing,
         active.ActiveVocabulary(model, corpus.rows) if is_active else None,
+        training.gradient_checkpointing == "on",
     )
     loader = Loader(corpus, session.plan_of(config, corpus), active=is_active)
     return Training(config, corpus, forward, build(model.named_parameters(), training), loader, arithmetic.scaler())
