@@ -3,9 +3,9 @@
 transformers' M2M100 averages each microbatch, so gradient accumulation multiplies its
 loss. Here every microbatch contributes a sum, and only the step knows the divisor.
 
-Over 256,206 rows the logits are the largest tensor of all, so beyond a certain size they
-are never held together: each chunk of tokens gives its loss and its gradient, and its
-memory to the next one (Hsu et al. 2024, "Liger Kernel", section 3).
+Over 256,206 rows the logits are the largest tensor of all, so they are never held
+together: each chunk of tokens gives its loss and its gradient in one place, and its memory
+to the next one (Hsu et al. 2024, "Liger Kernel", section 3).
 
 Shape letters: N target tokens, D model width, V vocabulary rows, K sampled rows.
 """
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dragoman.model.memory import CHUNK_BYTES, PRODUCT_ROWS, WHOLE_BYTES
+from dragoman.model.memory import CHUNK_BYTES, PRODUCT_ROWS
 
 
 class Nats(NamedTuple):
@@ -59,11 +59,11 @@ def head_nats(
     smoothing: float,
     negatives: Negatives | None = None,
     *,
-    whole_bytes: int = WHOLE_BYTES,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> Nats:
     """Sum of cross-entropies of N target tokens against the output embedding.
 
+    With smoothing e the target distribution is (1 - e) on the label and e / V everywhere.
     Under autocast the products are in its precision; sums are in float32 at least.
 
     Args:
@@ -72,33 +72,14 @@ def head_nats(
         labels_N: Rows of the target tokens.
         smoothing: Label smoothing.
         negatives: A sample that stands for further, frozen rows.
-        whole_bytes: Up to this size all logits are held together.
-        chunk_bytes: Beyond it, logits of a chunk have at most this size.
+        chunk_bytes: Logits of a chunk have at most this size, or are those of one token.
     """
     rows = len(weight_VD) + (len(negatives.rows_KD) if negatives else 0)
     row_bytes = rows * max(4, weight_VD.element_size())
     target = _target(smoothing, len(weight_VD), negatives)
-    if len(hidden_ND) * row_bytes <= whole_bytes:
-        return _whole(hidden_ND, weight_VD, labels_N, target, negatives)
     chunk = max(1, chunk_bytes // row_bytes)
     objective, plain = _Chunked.apply(hidden_ND, weight_VD, labels_N, target, negatives, chunk, torch.is_grad_enabled())
     return Nats(objective, plain)
-
-
-def token_nats(logits_NV: Tensor, labels_N: Tensor, smoothing: float) -> Nats:
-    """The same from logits.
-
-    With smoothing e the target distribution is (1 - e) on the label and e / V everywhere.
-    Half precision is summed in float32.
-    """
-    if logits_NV.dtype in (torch.float16, torch.bfloat16):
-        logits_NV = logits_NV.float()
-    log_total_N = torch.logsumexp(logits_NV, dim=-1)
-    plain = (log_total_N - logits_NV.gather(-1, labels_N[:, None]).squeeze(-1)).sum()
-    if smoothing == 0:
-        return Nats(plain, plain.detach())
-    uniform = (log_total_N - logits_NV.mean(dim=-1)).sum()
-    return Nats((1 - smoothing) * plain + smoothing * uniform, plain.detach())
 
 
 def _target(smoothing: float, trained: int, negatives: Negatives | None) -> Target:
@@ -106,26 +87,6 @@ def _target(smoothing: float, trained: int, negatives: Negatives | None) -> Targ
         return Target(smoothing, smoothing / trained, 0.0)
     sampled_share = negatives.share * len(negatives.rows_KD)
     return Target(smoothing, smoothing * (1 - sampled_share) / trained, smoothing * negatives.share)
-
-
-def _whole(hidden_ND: Tensor, weight_VD: Tensor, labels_N: Tensor, target: Target, negatives: Negatives | None) -> Nats:
-    """By autograd, all logits at once."""
-    logits = torch.nn.functional.linear(hidden_ND, weight_VD)
-    if negatives is None:
-        return token_nats(logits, labels_N, target.smoothing)
-    sampled = _widened(torch.nn.functional.linear(hidden_ND, negatives.rows_KD))
-    logits = _widened(logits)
-    log_total_N = torch.logaddexp(logits.logsumexp(-1), (sampled + negatives.offset).logsumexp(-1))
-    label_N = logits.gather(-1, labels_N[:, None]).squeeze(-1)
-    plain = (log_total_N - label_N).sum()
-    if target.smoothing == 0:
-        return Nats(plain, plain.detach())
-    spread_N = target.each * logits.sum(-1) + target.each_negative * sampled.sum(-1)
-    return Nats((log_total_N - (1 - target.smoothing) * label_N - spread_N).sum(), plain.detach())
-
-
-def _widened(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 class _Chunked(torch.autograd.Function):
@@ -189,34 +150,37 @@ class _Pass:
 
     def over(self, part: slice, labels_N: Tensor) -> None:
         """Add the tokens of one chunk."""
-        hidden, labels = self.hidden_ND[part], labels_N[part]
+        hidden, labels, smoothing = self.hidden_ND[part], labels_N[part], self.target.smoothing
         logits = (hidden @ self.weight_VD.T).to(self.wide)
         sampled = (hidden @ self.rows_KD.T).to(self.wide) if self.rows_KD is not None else None
-        log_total = logits.logsumexp(-1)
-        if sampled is not None and self.negatives:
-            log_total = torch.logaddexp(log_total, (sampled + self.negatives.offset).logsumexp(-1))
         label = logits.gather(-1, labels[:, None]).squeeze(-1)
-        smoothing = self.target.smoothing
-        self.plain += (log_total - label).sum()
         spread = self.target.each * logits.sum(-1) if smoothing else 0.0
-        if smoothing and sampled is not None:
+        largest = logits.amax(-1)
+        if sampled is not None and self.negatives:
             spread = spread + self.target.each_negative * sampled.sum(-1)
+            largest = torch.maximum(largest, sampled.add_(self.negatives.offset).amax(-1))
+        # From here on in place: each becomes e to its power, then a probability, then a gradient.
+        mass = logits.sub_(largest[:, None]).exp_().sum(-1)
+        if sampled is not None:
+            mass += sampled.sub_(largest[:, None]).exp_().sum(-1)
+        log_total = largest + mass.log()
+        self.plain += (log_total - label).sum()
         self.objective += (log_total - (1 - smoothing) * label - spread).sum()
         if self.hidden_gradient is not None or self.weight_gradient is not None:
-            self._differentiate(part, logits, sampled, log_total, labels)
+            self._differentiate(part, logits.div_(mass[:, None]), sampled, mass, labels)
 
     def _differentiate(
-        self, part: slice, logits: Tensor, sampled: Tensor | None, log_total: Tensor, labels: Tensor
+        self, part: slice, gradient: Tensor, sampled: Tensor | None, mass: Tensor, labels: Tensor
     ) -> None:
-        """Turn the logits into their own gradient, and that into those of both factors."""
-        gradient = logits.sub_(log_total[:, None]).exp_().sub_(self.target.each)
+        """Turn probabilities into the gradient of the logits, and that into those of both factors."""
+        gradient.sub_(self.target.each)
         label = labels[:, None]
         gradient.scatter_add_(-1, label, gradient.new_full(label.shape, self.target.smoothing - 1))
         narrow = self._narrowed(gradient)
         if self.hidden_gradient is not None:
             found = narrow @ self.weight_VD
-            if sampled is not None and self.negatives and self.rows_KD is not None:
-                pulled = sampled.add_(self.negatives.offset - log_total[:, None]).exp_().sub_(self.target.each_negative)
+            if sampled is not None and self.rows_KD is not None:
+                pulled = sampled.div_(mass[:, None]).sub_(self.target.each_negative)
                 found = found + self._narrowed(pulled) @ self.rows_KD
             self.hidden_gradient[part] = found.to(self.wide).div_(self.boost)
         if self.weight_gradient is not None:

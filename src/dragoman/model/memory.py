@@ -23,8 +23,6 @@ PROCESS_BYTES = GIB
 """Of a machine, taken by Python, torch and its libraries."""
 CHUNK_BYTES = 256 << 20
 """Logits that the loss holds at a time, in float32; smaller chunks read the whole embedding too often."""
-WHOLE_BYTES = 150 << 20
-"""Logits up to this size are not cut into chunks, which would only cost time."""
 PRODUCT_ROWS = 1 << 15
 """Rows of the embedding whose gradient in half precision is added to the float32 one at a time."""
 TARGET_SHARE = 0.5
@@ -185,30 +183,25 @@ def _head_gradient_bytes(sizes: Sizes, regime: Regime) -> int:
 def _tied_bytes(sizes: Sizes, regime: Regime) -> int:
     """Of the embedding's two gradients, output and look-up, while they are added; no activation is left then.
 
-    The packed forward keeps no second one, but adds that of each microbatch to that of the step. In the reference
-    forward in float32 the sum is a third matrix where logits were held whole, as in a step's last, small microbatch.
+    The packed forward keeps no second one, but adds that of each microbatch to that of the step.
     """
     if regime.forward == "packed":
         return _head_gradient_bytes(sizes, regime) if regime.accumulates else 0
-    return (2 if regime.is_half else 3) * _head_gradient_bytes(sizes, regime)
+    return 2 * _head_gradient_bytes(sizes, regime)
 
 
 def _head_bytes(sizes: Sizes, regime: Regime, tokens: int) -> int:
     """Of the loss: half copy and gradient of the embedding, logits with what is computed from them."""
     rows = regime.rows(sizes) + regime.frozen_rows(sizes)
-    logits = int(TARGET_SHARE * tokens) * rows * _FLOAT
+    logits = min(CHUNK_BYTES, int(TARGET_SHARE * tokens) * rows * _FLOAT)
     gradient, copy, product = _head_gradient_bytes(sizes, regime), 0, 0
     if regime.is_half:
         copy = _HALF * rows * sizes.width
         # A GPU multiplies into float32; a CPU into half precision, and then makes that float32.
         product = min(gradient, _FLOAT * PRODUCT_ROWS * sizes.width)
         product = product if regime.device == "cuda" else product * 3 // 2
-    # Whole: logits, and four tensors of their size for the gradients of their sums. Then that of the embedding.
-    whole = min(logits, WHOLE_BYTES)
-    needed = max(5 * whole, gradient + (gradient // 2 if regime.is_half else 0) + whole)
-    if logits > WHOLE_BYTES:  # logits and exponentials, or logits, their half copy and the product of it
-        needed = max(needed, gradient + 2 * CHUNK_BYTES, gradient + product + CHUNK_BYTES * 3 // 2)
-    return copy + needed
+        logits = logits * 3 // 2
+    return copy + gradient + product + logits
 
 
 def _layer_backward_bytes(sizes: Sizes, regime: Regime, tokens: int) -> int:
