@@ -27,6 +27,7 @@ compat: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(RUN) bench/saves.py
+	$(RUN) bench/stall.py
 	$(RUN) bench/uplink.py
 
 bench-faults: $(VENV)/.dev

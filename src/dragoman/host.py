@@ -66,22 +66,25 @@ def same_disk(one: Path, other: Path) -> bool:
 def memory_bytes(root: Path = Path("/")) -> tuple[int, int]:
     """The machine's memory as (all, free), in bytes; what a container may not use does not count.
 
+    A container's use includes the files that the system has cached for it; those that
+    were not read again lately are free at once, and count as free.
+
     Args:
         root: Where `/proc` and `/sys` are.
     """
     total, free = _all_memory(root)
-    for limit_file, used_file in _CGROUPS:
-        limit, used = _number(root / limit_file), _number(root / used_file)
+    for folder, limit_file, used_file, cached in _CGROUPS:
+        limit, used = _number(root / folder / limit_file), _number(root / folder / used_file)
         if limit is not None and limit < total:
-            total, free = limit, min(free, limit - (used or 0))
+            total, free = limit, min(free, limit - (used or 0) + _statistic(root / folder / "memory.stat", cached))
     return total, max(0, free)
 
 
 _CGROUPS = (
-    ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory.current"),
-    ("sys/fs/cgroup/memory/memory.limit_in_bytes", "sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
-"""Limit and use of a container, version 2 and 1."""
+"""Limit and use of a container, and what it names its cache of files: version 2 and 1."""
 
 
 def _all_memory(root: Path) -> tuple[int, int]:
@@ -100,6 +103,14 @@ def _number(path: Path) -> int | None:
         return int(path.read_text())
     except (OSError, ValueError):
         return None
+
+
+def _statistic(path: Path, name: str) -> int:
+    """One number of a file of names and numbers; 0 when it is not there."""
+    try:
+        return int(dict(line.split() for line in path.read_text().splitlines())[name])
+    except (OSError, ValueError, LookupError):
+        return 0
 
 
 def _existing(path: Path) -> Path:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dragoman.training import loop
+from dragoman.training.snapshot import HostBuffers
 from tests.support.sessions import Lab, final, trained
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
@@ -34,6 +35,29 @@ def test_a_deterministic_resume_is_bit_identical(
     assert lab.train("stopped").exit_code == 0
     assert trained(tmp_path / "stopped") == trained(tmp_path / "plain")
     assert final(tmp_path / "stopped") == final(tmp_path / "plain")
+
+
+def test_a_copy_that_runs_beside_the_training_holds_what_was_there_when_it_was_asked_for() -> None:
+    weight = torch.zeros(64 << 20, device="cuda")
+    buffers = HostBuffers()
+    for expected in (1.0, 2.0, 3.0):
+        weight.fill_(expected)
+        copies, wait = buffers.copy({"file": {"weight": weight}})
+        busy = weight @ weight  # what goes before the update runs beside the copy
+        buffers.wait_before_update()
+        weight.fill_(-1.0)
+        wait()
+        copy = copies["file"]["weight"]
+        assert copy.is_pinned()
+        assert bool((copy == expected).all())
+        assert torch.isfinite(busy)
+
+
+def test_saves_beside_the_training_hold_the_same_bytes_as_streamed_ones(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, {"device": "cuda", "deterministic": True})
+    lab.train("streamed", snapshot="stream")
+    lab.train("copied", snapshot="copy")
+    assert trained(tmp_path / "copied") == trained(tmp_path / "streamed")
 
 
 def test_memory_running_out_on_a_real_gpu_halves_the_microbatch(tmp_path: Path) -> None:

@@ -498,6 +498,14 @@ MEMINFO = "MemTotal:  1000 kB\nMemFree: 1 kB\nMemAvailable:  800 kB\n"
         ({"sys/fs/cgroup/memory.max": "max\n"}, (1000 * 1024, 800 * 1024)),
         ({"sys/fs/cgroup/memory.max": "512000\n", "sys/fs/cgroup/memory.current": "112000\n"}, (512000, 400000)),
         ({"sys/fs/cgroup/memory.max": "819200\n", "sys/fs/cgroup/memory.current": "0\n"}, (819200, 819200)),
+        (
+            {
+                "sys/fs/cgroup/memory.max": "512000\n",
+                "sys/fs/cgroup/memory.current": "512000\n",
+                "sys/fs/cgroup/memory.stat": "anon 200000\ninactive_file 300000\nactive_file 12000\n",
+            },
+            (512000, 300000),
+        ),
         ({"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n"}, (1000 * 1024, 800 * 1024)),
         (
             {
@@ -507,7 +515,7 @@ MEMINFO = "MemTotal:  1000 kB\nMemFree: 1 kB\nMemAvailable:  800 kB\n"
             (1000, 0),
         ),
     ],
-    ids=["bare", "v2 without a limit", "v2", "v2 all free", "v1 without a limit", "v1 full"],
+    ids=["bare", "v2 without a limit", "v2", "v2 all free", "v2 full of files", "v1 without a limit", "v1 full"],
 )
 def test_a_container_has_the_memory_that_it_may_use(
     files: dict[str, str], expected: tuple[int, int], tmp_path: Path

@@ -1,6 +1,7 @@
 """The machine is lost before every single change of a save, and in the middle of whole sessions.
 
-The save is the real one: the tensors of a real session, streamed to the disk. What is
+The save is the real one: the tensors of a real session, streamed to the disk, or written
+from a copy in a thread, where the loss is raised and must reach the trainer. What is
 found afterwards is the checkpoint before or the new one, whole; and training on from
 it ends with the weights of a run that was never disturbed.
 """
@@ -10,6 +11,7 @@ import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -27,6 +29,8 @@ from tests.support.lost_machine import LosingDisk, Loss, MachineLost
 from tests.support.sessions import Lab, final, fingerprint, trained
 
 LOSSES: list[Loss] = ["killed", "power_cut"]
+Way = Literal["stream", "copy"]
+SAVES: list[tuple[Loss, Way]] = [("killed", "stream"), ("power_cut", "stream"), ("power_cut", "copy")]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,7 @@ def at_work(lab: Lab) -> Iterator[tuple[Session, Path]]:
     folder = lab.prepared("at-work", like="plain")
     config = lab.config("at-work", max_steps=1, save_steps=1)
     assert loop.run(config).outcome == "done"
-    longer = lab.config("at-work", max_steps=4, save_steps=1000)
+    longer = lab.config("at-work", max_steps=4, save_steps=1000, snapshot="copy")
     (folder / "dragoman/log").joinpath("000003.json").unlink()  # as if killed before it could say how it ended
     (folder / CONFIG).unlink()
     store = FolderStore(folder)
@@ -66,22 +70,33 @@ def on(disk: Disk, opened: Session, folder: Path) -> Session:
     return dataclasses.replace(opened, folder=folder, store=store, log=log)
 
 
-def changes_of_one_save(opened: Session, copy: Path, to: Path) -> tuple[int, int]:
+def save(run: Session, way: Way) -> None:
+    """One save, until it has ended; a copy is written by another thread."""
+    if way == "stream":
+        saving.save(run, "test")
+        return
+    saving.begin(run, "test")
+    assert run.saver.copies
+    saving.settle(run)
+
+
+def changes_of_one_save(opened: Session, copy: Path, to: Path, way: Way) -> tuple[int, int]:
     """How many changes there are before a save and after it."""
     disk = LosingDisk(shutil.copytree(copy, to))
     moved = on(disk, opened, to)
     before = len(disk.changes)
-    assert saving.save(moved, "test")
+    save(moved, way)
+    assert moved.safe_step == 2
     disk.check_model()
     return before, len(disk.changes)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(("loss", "way"), SAVES)
 def test_a_save_is_whole_or_absent_wherever_the_machine_is_lost(
-    at_work: tuple[Session, Path], tmp_path: Path, loss: Loss
+    at_work: tuple[Session, Path], tmp_path: Path, loss: Loss, way: Way
 ) -> None:
     opened, copy = at_work
-    first, last = changes_of_one_save(opened, copy, tmp_path / "counted")
+    first, last = changes_of_one_save(opened, copy, tmp_path / "counted", way)
     saved = RunLog(FolderStore(tmp_path / "counted")).newest
     assert saved is not None
     assert last - first > 60, "the save became smaller than its files: is it still going through the disk?"
@@ -90,7 +105,7 @@ def test_a_save_is_whole_or_absent_wherever_the_machine_is_lost(
         folder = shutil.copytree(copy, tmp_path / "run")
         disk = LosingDisk(folder, lose_before=k)
         with pytest.raises(MachineLost):
-            saving.save(on(disk, opened, folder), "test")
+            save(on(disk, opened, folder), way)
         left = disk.survivors(loss, tmp_path / "left")
         log = RunLog(FolderStore(left))
         passed_over: list[str] = []
@@ -110,13 +125,13 @@ def test_a_save_is_whole_or_absent_wherever_the_machine_is_lost(
 def test_whole_sessions_that_lose_the_machine_end_with_the_same_weights(lab: Lab, loss: Loss) -> None:
     name = f"whole-{loss}"
     counting = LosingDisk(lab.prepared(name, like="plain"))
-    lab.train(name, counting, max_steps=4)
+    lab.train(name, counting, max_steps=4, snapshot="copy")
     chooser = random.Random(1)
     for k in sorted(chooser.sample(range(1, len(counting.changes)), 6)):
         lost = f"{name}-{k}"
         disk = LosingDisk(lab.prepared(lost, like="plain"), lose_before=k)
         with pytest.raises(MachineLost):
-            lab.train(lost, disk, max_steps=4)
+            lab.train(lost, disk, max_steps=4, snapshot="copy")
         left = disk.survivors(loss, lab.folder / f"{lost}-left")
         assert lab.train(left.name, max_steps=4).exit_code is ExitCode.DONE
         assert trained(left) == trained(lab.folder / "plain"), f"lost before {disk.changes[-1]}"

@@ -307,7 +307,7 @@ def test_a_full_disk_is_loud_and_training_goes_on(lab: Lab, run: str) -> None:
 
 def test_a_failed_save_is_tried_again_after_a_minute(lab: Lab, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(saving, "RETRY_SECONDS", 0.0)
-    lab.train(run, disk=FullDuring({1}))
+    lab.train(run, disk=FullDuring({1}), snapshot="stream")
     assert [e.step for e in lab.events if e.kind() == "saved"][:2] == [3, 4]
 
 

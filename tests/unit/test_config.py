@@ -50,6 +50,7 @@ OTHER: dict[str, Any] = {
     "output": "runs/x",
     "save_steps": 10,
     "save_minutes": 1.0,
+    "snapshot": "stream",
     "keep": 4,
     "resume": "must",
     "store": "s3://bucket/run",
@@ -102,7 +103,7 @@ def test_the_digest_changes_exactly_with_fields_that_may_not_change(name: str) -
 
 def test_what_may_change_does_not_touch_what_is_learned() -> None:
     free = {name for name in FIELDS if may_change(name)}
-    saving = {"output", "save_steps", "save_minutes", "keep", "resume", "single_writer"}
+    saving = {"output", "save_steps", "save_minutes", "snapshot", "keep", "resume", "single_writer"}
     assert free == saving | set(StoreConfig.model_fields) | {"max_hours", "log_steps", "gradient_checkpointing"}
 
 

@@ -30,5 +30,8 @@ def test_the_deadline_leaves_room_for_a_step_and_two_saves() -> None:
     stop.save_seconds = 100.0
     now[0] = 3600 - 200 - 30.5
     assert stop.reason(step_seconds=30.0) == ""
+    stop.is_saving = True
+    assert stop.reason(step_seconds=30.0) == "--max-hours 1"
+    stop.is_saving = False
     now[0] = 3600 - 200 - 30.0
     assert stop.reason(step_seconds=30.0) == "--max-hours 1"

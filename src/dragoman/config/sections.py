@@ -169,6 +169,10 @@ class SaveConfig(FrozenModel):
     save_minutes: Annotated[float, Field(gt=0), MAY_CHANGE] = 10.0
     """Longest stretch of work we accept losing, in minutes."""
 
+    snapshot: Annotated[Literal["auto", "copy", "stream"], MAY_CHANGE] = "auto"
+    """How to save: copy the tensors to memory and write them while training goes on, or stream them to the disk while
+    training waits, which needs no memory; auto: copy when there is room."""
+
     keep: Annotated[int, Field(ge=1), MAY_CHANGE] = 2
     """Checkpoints to keep, besides the model of the best one."""
 

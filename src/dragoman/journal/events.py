@@ -150,9 +150,11 @@ class Saved(Event):
     num_bytes: int
     """Size of all its files."""
     seconds: float
-    """Time training waited."""
+    """From the first byte to the last fsync."""
     reason: str
     """Why it was due."""
+    waited_seconds: float = 0.0
+    """Time training stood still for it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

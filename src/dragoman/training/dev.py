@@ -12,6 +12,7 @@ from dragoman.evaluation.report import judge_model
 from dragoman.journal import Evaluated, Warned
 from dragoman.model.active import outside_mass
 from dragoman.model.loss import head_nats
+from dragoman.training import saving
 
 if TYPE_CHECKING:
     from dragoman.training.session import Session
@@ -30,6 +31,7 @@ def evaluate_if_due(run: "Session") -> bool:
     rows = dev_rows(run) if is_due(run) else []
     if not rows:
         return False
+    saving.settle(run)  # what is better than the best so far depends on whether that one could be saved
     started, state = time.monotonic(), run.state
     texts = run.corpus.texts("dev")
     pairs = [texts[row] for row in rows]

@@ -87,6 +87,7 @@ def train(run: Session) -> str:
     metrics = Metrics(run.config.evaluation.log_steps)
     waiting: list[tuple[int, StepResult]] = []
     while state.step < total:
+        saving.poll(run)
         _follow_copying(run)
         if reason := run.stop.reason(metrics.step_seconds):
             _settle(run, waiting, metrics)
@@ -156,6 +157,7 @@ def _step_that_fits(run: Session, rate: float) -> StepResult:
                 step=run.state.step,
                 limit=run.state.microbatch_tokens,
                 rate=rate,
+                before_update=run.saver.buffers.wait_before_update,
             )
         _halve_microbatches(run)
 
@@ -224,6 +226,7 @@ def _end(run: Session, reason: str) -> Ending:
     """Save what is not saved, publish the best model, record how it ended."""
     total = run.plan.total_steps
     done = not reason
+    saving.settle(run)
     if run.safe_step < run.state.step:
         saving.save(run, "last" if done else reason)
     if run.safe_step < run.state.step:
@@ -277,6 +280,7 @@ def _was_done(config: RunConfig, done: session.Finished, folder: Path, stop: Sto
 
 def _record_failure(run: Session, error: BaseException) -> None:
     """Write down an exception of our own; being killed leaves no such record."""
+    saving.abandon(run)
     if not isinstance(error, Exception):
         return
     words = error.message if isinstance(error, DragomanError) else f"{type(error).__name__}: {error}"

@@ -2,20 +2,25 @@
 
 A save that fails is loud and harmless: training goes on, `degraded`, and tries again
 a minute later. What counts as safe is only what a record in the store says.
+
+A save is written beside the training (`saver.py`), from a copy (`snapshot.py`). What
+became of it is taken over here, in the trainer's thread, between two steps.
 """
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
+from dragoman import host
 from dragoman.checkpoint.restore import Report, newest_good, repair_root
 from dragoman.errors import ConfigMismatch, StoreUnavailable
 from dragoman.journal import Journal, Saved, SaveFailed, Warned
 from dragoman.model import nllb
-from dragoman.store.base import CARD
-from dragoman.store.card import seal
 from dragoman.store.record import CheckpointRecord
-from dragoman.training import card, state
-from dragoman.training.state import TrainState
+from dragoman.training import snapshot, state
+from dragoman.training.saver import Attempt
+from dragoman.training.snapshot import Snapshot
+from dragoman.training.state import Tensors, TrainState
 
 if TYPE_CHECKING:
     from dragoman.training.session import Session
@@ -24,82 +29,152 @@ RETRY_SECONDS = 60.0
 
 
 def save_if_due(run: "Session", improved: bool) -> None:
-    """Save when there is a reason, or the model is the best so far."""
+    """Begin a save when steps or minutes say so, when the model is the best so far, or a failed one wants another try.
+
+    Which steps are saved does not depend on how long a save takes: where one is due while
+    another is under way, training waits for that one first.
+    """
     if reason := "best" if improved else reason_to_save(run):
-        save(run, reason)
+        begin(run, reason)
 
 
 def reason_to_save(run: "Session") -> str:
     """Why the present step is to be saved: steps or minutes say so, or a failed save wants another try."""
-    settings, now = run.config.save, time.monotonic()
-    if run.state.step % settings.save_steps == 0:
+    settings, step, now = run.config.save, run.state.step, time.monotonic()
+    under_way = run.saver.attempt.snapshot if run.saver.attempt else None
+    last_step, last_time = (under_way.step, under_way.time) if under_way else (run.safe_step, run.safe_time)
+    if step % settings.save_steps == 0:
         return f"every {settings.save_steps} steps"
-    if run.failed_time is not None:
+    if run.failed_time is not None and not under_way:
         return "again" if now - run.failed_time >= RETRY_SECONDS else ""
-    if run.state.step - run.safe_step >= settings.save_steps:
+    if step - last_step >= settings.save_steps:
         return "overdue"  # its step was not finite
-    if now - run.safe_time >= settings.save_minutes * 60:
+    if now - last_time >= settings.save_minutes * 60:
         return f"every {settings.save_minutes:g} minutes"
     return ""
 
 
-def save(run: "Session", reason: str) -> bool:
-    """Make the present step durable; whether it worked."""
+def begin(run: "Session", reason: str) -> None:
+    """Take a snapshot of the present step, which is then made durable; one that is under way is waited for first.
+
+    Raises:
+        Exception: What ended the save before, as `poll`.
+    """
+    settle(run)
     started = time.monotonic()
+    live = state.tensors(run.forward, run.optimizer)
+    copied = _copied(run, live)
+    if copied is None:
+        save(run, reason)
+        return
+    attempt = _attempt(run, reason, snapshot.take(run, *copied))
+    run.saver.begin(attempt, run.log, run.store, beside=True)
+    attempt.waited_seconds += time.monotonic() - started
+
+
+def save(run: "Session", reason: str) -> bool:
+    """Make the present step durable while training waits, so without a copy; whether it worked.
+
+    Raises:
+        Exception: As `poll`.
+    """
+    settle(run)
+    attempt = _attempt(run, reason, snapshot.take(run, state.tensors(run.forward, run.optimizer)))
+    run.saver.begin(attempt, run.log, run.store, beside=False)
+    settle(run)
+    return attempt.failure is None
+
+
+def _attempt(run: "Session", reason: str, taken: Snapshot) -> Attempt:
+    run.stop.is_saving = True
+    return Attempt(taken, reason, cleans=run.failed_time is not None)
+
+
+def _copied(run: "Session", live: Tensors) -> tuple[Tensors, Callable[[], None]] | None:
+    """A copy of the tensors; None when they are to be streamed, which the first save decides for the whole session."""
+    saver, wanted = run.saver, run.config.save.snapshot
+    if saver.copies is None:
+        is_roomy = snapshot.has_room(snapshot.num_bytes(live), host.memory_bytes()[1])
+        saver.copies = wanted == "copy" or (wanted == "auto" and is_roomy)
+        if wanted == "auto" and not is_roomy:
+            _tell_that_it_streams(run, live)
+    if not saver.copies:
+        return None
     try:
-        if run.failed_time is not None:
-            run.log.clean()
-        record = _publish(run)
-        run.safe_step, run.safe_time, run.failed_time = run.state.step, time.monotonic(), None
-        run.best = record.best
-        run.log.publish_root()
-        run.log.retire(run.config.save.keep)
-    except (OSError, StoreUnavailable) as error:
-        run.failed_time = time.monotonic()
-        _forget_unsaved_best(run)
-        why = error.message if isinstance(error, StoreUnavailable) else f"{error.strerror or error}"
-        run.journal.append(SaveFailed(step=run.state.step, reason=why, last_safe_step=run.safe_step))
-        return False
-    seconds = time.monotonic() - started
-    run.stop.save_seconds = seconds
+        return saver.buffers.copy(live)
+    except MemoryError:
+        saver.copies = False
+        _tell_that_it_streams(run, live)
+        return None
+
+
+def _tell_that_it_streams(run: "Session", live: Tensors) -> None:
+    needed, free = snapshot.num_bytes(live) / 1e9, host.memory_bytes()[1] / 1e9
+    why = f"a copy of the tensors takes {needed:.1f} GB of memory, and {free:.1f} GB are free"
+    run.journal.append(Warned(message=f"training stands still while it saves: {why}"))
+
+
+def poll(run: "Session") -> None:
+    """Take over what a save has become that has ended; costs nothing otherwise.
+
+    Raises:
+        Superseded: Another machine has taken over this run.
+        Damaged: The run's log is damaged.
+    """
+    _take_over(run, run.saver.finished(wait=False))
+
+
+def settle(run: "Session") -> None:
+    """The same, after waiting for a save that is under way; then log and store are free for use.
+
+    Raises:
+        Exception: As `poll`.
+    """
+    _take_over(run, run.saver.finished(wait=True))
+
+
+def abandon(run: "Session") -> None:
+    """Wait for a save that is under way, when the session ends by an error: that one counts, not the save's."""
+    if attempt := run.saver.finished(wait=True):
+        attempt.fatal = None
+        _take_over(run, attempt)
+
+
+def _take_over(run: "Session", attempt: Attempt | None) -> None:
+    """Put what became of a save into the session and its journal."""
+    if attempt is None:
+        return
+    run.stop.is_saving = False
+    if attempt.record:
+        run.safe_step, run.safe_time, run.failed_time = attempt.snapshot.step, attempt.snapshot.time, None
+        run.best = attempt.record.best
+    if attempt.fatal:
+        raise attempt.fatal
+    if attempt.failure:
+        _failed(run, attempt.snapshot.step, attempt.failure)
+    elif attempt.record:
+        _succeeded(run, attempt, attempt.record)
+
+
+def _succeeded(run: "Session", attempt: Attempt, record: CheckpointRecord) -> None:
+    run.stop.save_seconds = attempt.seconds
     run.journal.append(
         Saved(
-            step=run.state.step,
+            step=record.step,
             folder=record.folder,
             num_bytes=record.num_bytes,
-            seconds=seconds,
-            reason=reason,
+            seconds=attempt.seconds,
+            reason=attempt.reason,
+            waited_seconds=attempt.waited_seconds,
         )
     )
-    return True
 
 
-def _publish(run: "Session") -> CheckpointRecord:
-    nonce = run.log.new_nonce()
-    staged = run.store.staging(nonce)
-    run.state.scaler, run.state.computed_with = run.scaler.state_dict(), run.arithmetic.facts()
-    small = run.small_files | {CARD: _card(run)}
-    files = state.write(run.store.disk, staged, run.forward, run.optimizer, run.state, small, run.config)
-    is_best = run.state.best_step == run.state.step or run.config.evaluation.eval_steps == 0
-    best_chrf = {"chrf": run.state.best_chrf} if run.state.best_chrf >= 0 else {}
-    return run.log.publish_checkpoint(
-        nonce=nonce,
-        step=run.state.step,
-        pairs_seen=run.plan.pairs_seen(run.state.step),
-        files={name: (staged / name, entry) for name, entry in files.items()},
-        config=run.config.digest(),
-        corpus=run.corpus.digest,
-        metrics=best_chrf,
-        losses=run.state.losses,
-        best=nonce if is_best else run.best,
-    )
-
-
-def _card(run: "Session") -> bytes:
-    pairs = run.corpus.counts("train")
-    step, total = run.state.step, run.plan.total_steps
-    chrf = run.state.best_chrf if run.state.best_chrf >= 0 else None
-    return seal(card.text(run.config, run.corpus.directions, pairs, step=step, total_steps=total, chrf=chrf))
+def _failed(run: "Session", step: int, error: OSError | StoreUnavailable) -> None:
+    run.failed_time = time.monotonic()
+    _forget_unsaved_best(run, step)
+    why = error.message if isinstance(error, StoreUnavailable) else f"{error.strerror or error}"
+    run.journal.append(SaveFailed(step=step, reason=why, last_safe_step=run.safe_step))
 
 
 def reporter(journal: Journal) -> Report:
@@ -117,6 +192,7 @@ def load_newest(run: "Session") -> None:
     Raises:
         Damaged: There are checkpoints, but every one is damaged.
     """
+    settle(run)
     load(run, newest_good(run.log, reporter(run.journal)))
 
 
@@ -144,9 +220,9 @@ def load(run: "Session", checkpoint: CheckpointRecord | None) -> None:
     run.safe_step, run.safe_time = run.state.step, time.monotonic()
 
 
-def _forget_unsaved_best(run: "Session") -> None:
+def _forget_unsaved_best(run: "Session", step: int) -> None:
     """A best model that was never saved must not keep a later, worse one from being published."""
-    if run.state.best_step == run.state.step:
+    if run.state.best_step == step:
         newest = run.log.newest
         run.state.best_chrf, run.state.best_step = newest.metrics.get("chrf", -1.0) if newest else -1.0, 0
 
@@ -162,6 +238,7 @@ def _load_base(run: "Session") -> None:
 
 def finish(run: "Session", outcome: Literal["done", "stopped", "failed"], reason: str) -> None:
     """Record how the session ended; a store that refuses even this is reported."""
+    settle(run)
     try:
         run.log.finish(outcome, reason, step=run.state.step, resumed_from=run.resumed_from)
     except (OSError, StoreUnavailable) as error:

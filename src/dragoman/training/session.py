@@ -37,6 +37,7 @@ from dragoman.training.forward import Forward
 from dragoman.training.inputs import Inputs
 from dragoman.training.optimizer import Arithmetic, build, choose_arithmetic
 from dragoman.training.replication import Replication
+from dragoman.training.saver import Saver
 from dragoman.training.state import TrainState
 from dragoman.training.stop import Stop
 
@@ -71,9 +72,11 @@ class Session:
     safe_step: int = 0
     """The newest step that is durable."""
     safe_time: float = field(default_factory=time.monotonic)
-    """When it was saved, or when the session began."""
+    """The instant of that step, or when the session began."""
     failed_time: float | None = None
     """When a save failed that has not been made good since."""
+    saver: Saver = field(default_factory=Saver)
+    """Writes checkpoints beside the training."""
 
     @property
     def model(self) -> "M2M100ForConditionalGeneration":

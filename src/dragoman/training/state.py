@@ -5,8 +5,8 @@
     training/state.json                                position, counters, best, scaler
     training/config.yaml                               the run's configuration
 
-Tensors are streamed to the disk one by one and hashed on the way, so a save needs no
-second copy of the model in memory.
+Tensors are streamed to the disk one by one and hashed on the way. Whether they are the
+live ones or a copy makes no difference here (`snapshot.py`).
 """
 
 import json
@@ -33,6 +33,9 @@ CONFIG = "training/config.yaml"
 KEPT_LOSSES = 50
 WRITE_BYTES = 1 << 20
 """Tensors below this size are written together."""
+
+Tensors = dict[str, dict[str, Tensor]]
+"""The tensors of a checkpoint, by file and by name."""
 
 _DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.bfloat16: "BF16", torch.float16: "F16"}
 
@@ -69,36 +72,45 @@ class TrainState:
         self.losses = [*self.losses[-(KEPT_LOSSES - 1) :], (step, loss)]
 
 
-def write(
-    disk: Disk,
-    folder: Path,
-    forward: Forward,
-    optimizer: torch.optim.Optimizer,
-    state: TrainState,
-    small: dict[str, bytes],
-    config: RunConfig,
-) -> dict[str, FileEntry]:
+def tensors(forward: Forward, optimizer: torch.optim.Optimizer) -> Tensors:
+    """All tensors that a checkpoint holds, as training has them: the optimizer's step changes them, nothing else."""
+    return {
+        WEIGHTS: weights(forward),
+        MOMENTS: dict(adamw.moments(optimizer, forward.model.named_parameters())),
+    }
+
+
+def small_files(state: TrainState, beside: dict[str, bytes], config: RunConfig) -> dict[str, bytes]:
+    """The other files of a checkpoint, as they are now.
+
+    Args:
+        state: Goes to `training/state.json`.
+        beside: Files beside the weights, by name.
+        config: Goes to `training/config.yaml`.
+    """
+    return beside | {
+        STATE: json.dumps(asdict(state), indent=1).encode(),
+        CONFIG: config.to_yaml(stored=True).encode(),
+    }
+
+
+def write(disk: Disk, folder: Path, small: dict[str, bytes], large: Tensors, updates: int) -> dict[str, FileEntry]:
     """Write all files of a checkpoint into `folder`, each fsynced.
 
     Args:
         disk: Takes every change.
         folder: An empty folder of the store's staging.
-        forward: The weights of its model are stored in float32 as they are.
-        optimizer: Its moments are stored.
-        state: Goes to `training/state.json`.
-        small: Files beside the weights, by name.
-        config: Goes to `training/config.yaml`.
+        small: From `small_files`.
+        large: From `tensors`, or a copy; stored in their own precision.
+        updates: Optimizer updates that made the moments.
 
     Raises:
         OSError: The disk failed; nothing outside `folder` was touched.
     """
     disk.make_folders(folder / "training")
     contents: dict[str, Iterable[Any]] = {name: [content] for name, content in small.items()}
-    contents[STATE] = [json.dumps(asdict(state), indent=1).encode()]
-    contents[CONFIG] = [config.to_yaml(stored=True).encode()]
-    contents[WEIGHTS] = safetensors_chunks(weights(forward), {"format": "pt"})
-    moments = dict(adamw.moments(optimizer, forward.model.named_parameters()))
-    contents[MOMENTS] = safetensors_chunks(moments, {"updates": str(state.updates)})
+    metadata = {WEIGHTS: {"format": "pt"}, MOMENTS: {"updates": str(updates)}}
+    contents |= {name: safetensors_chunks(named, metadata[name]) for name, named in large.items()}
     files = {name: disk.write(folder / name, chunks) for name, chunks in contents.items()}
     disk.sync_folder(folder / "training")
     disk.sync_folder(folder)

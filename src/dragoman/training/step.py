@@ -7,7 +7,7 @@ here waits for a GPU: what a step did stays on the device until somebody asks.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -59,6 +59,7 @@ def train_step(
     step: int,
     limit: int,
     rate: float,
+    before_update: Callable[[], None] = lambda: None,
 ) -> StepResult:
     """Forward and backward over all microbatches of `step`, then one update.
 
@@ -71,6 +72,7 @@ def train_step(
         step: Counted from 0.
         limit: Largest number of source and target tokens in one forward pass.
         rate: Learning rate of this update.
+        before_update: Called when everything but the update is done.
 
     Raises:
         torch.OutOfMemoryError: A microbatch did not fit. The weights are unchanged.
@@ -92,6 +94,7 @@ def train_step(
     scaler.unscale_(optimizer)
     norm = torch.nn.utils.clip_grad_norm_(forward.model.parameters(), training.clip_norm)
     finite = torch.isfinite(norm) & torch.isfinite(nats)
+    before_update()
     for group in optimizer.param_groups:
         group["lr"] = rate
     _update(optimizer, scaler, finite)

@@ -29,6 +29,8 @@ class Stop:
         self.received: signal.Signals | None = None
         self.save_seconds = 0.0
         """What the last save took: the time that the last checkpoint needs."""
+        self.is_saving = False
+        """Whether a save is under way, which the last one must wait for."""
         self.upload_seconds = 0.0
         """What the last upload took: the time that the last checkpoint needs after it was saved."""
         self.has_work = False
@@ -45,7 +47,7 @@ class Stop:
             return self.received.name
         if self.deadline is None:
             return ""
-        needed = 2 * self.save_seconds + 1.5 * self.upload_seconds + step_seconds
+        needed = (3 if self.is_saving else 2) * self.save_seconds + 1.5 * self.upload_seconds + step_seconds
         return f"--max-hours {self.max_hours:g}" if self.clock() + needed >= self.deadline else ""
 
     @property

@@ -1,6 +1,7 @@
 """A training session as `training/session.py`, `loop.py` and `saving.py` tell it, without a model.
 
-Those import torch; their order of events is repeated here line by line. What has no torch
+Those import torch; their order of events is repeated here line by line. A save is made while
+the trainer waits: beside training, its changes come in the same order, and alone. What has no torch
 (`durable.py`, `replication.py` and all below) is the real thing.
 """
 
