@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dragoman.training.session import Session
 
 TOLERANCE = 1e-4
-"""Largest difference of the losses, by their size; rounding in float32 gives some 1e-6."""
+"""Largest difference of the losses, by their size; rounding in float32 gives some 1e-7."""
 MOST_PAIRS = 32
 """Pairs that are computed twice: enough to find a wrong matrix, and few enough for a large model on a CPU."""
 
