@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := OMP_WAIT_POLICY=PASSIVE $(BIN)/python
 
-.PHONY: demo test check bench bench-faults chaos compat docs clean
+.PHONY: demo test check bench bench-faults bench-memory chaos compat docs clean
 
 demo: $(VENV)/.demo
 	$(RUN) -m examples.demo
@@ -26,12 +26,16 @@ compat: $(VENV)/.dev
 	$(RUN) bench/compat.py
 
 bench: $(VENV)/.dev
+	$(RUN) bench/speed.py
 	$(RUN) bench/saves.py
 	$(RUN) bench/stall.py
 	$(RUN) bench/uplink.py
 
 bench-faults: $(VENV)/.dev
 	$(RUN) bench/faults.py
+
+bench-memory: $(VENV)/.dev
+	$(RUN) bench/memory.py
 
 docs: $(VENV)/.dev
 	$(RUN) docs/generate.py

@@ -80,6 +80,11 @@ def memory_bytes(root: Path = Path("/")) -> tuple[int, int]:
     return total, max(0, free)
 
 
+def free_memory_bytes() -> int:
+    """What this machine, or its container, still has for one more process."""
+    return memory_bytes()[1]
+
+
 _CGROUPS = (
     ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
     ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),

@@ -27,7 +27,7 @@ from dragoman.model.active import ActiveVocabulary
 from dragoman.model.adapters import Lora, Merged
 from dragoman.model.loss import head_nats
 from dragoman.store.local import FolderStore
-from dragoman.training import loop, state
+from dragoman.training import fitting, loop, state
 from dragoman.training.optimizer import build
 from tests.support.sessions import Lab, trained
 from tests.support.tiny import Tiny, make
@@ -58,7 +58,7 @@ def gradients(model: Any) -> dict[str, torch.Tensor]:
 
 def test_only_adapters_get_gradients_and_moments(run: Tiny) -> None:
     model, lora = adapted(run)
-    run.forward(model).nats(run.loader.packed(run.loader.batch(0))).objective.backward()
+    run.forward(model).backward(run.loader.packed(run.loader.batch(0)), None)
     found = gradients(model)
     assert len(found) == len(lora.tensors()) == 2 * len(lora.frozen())
     assert all(".lora_" in name for name in found)
@@ -82,8 +82,8 @@ def test_the_packed_forward_is_that_of_transformers_with_adapters_too(run: Tiny,
     losses, found = [], []
     for packed in (True, False):
         model, _ = adapted(run, torch.float64)
-        nats = run.forward(model, packed=packed, checkpointing=checkpointing).nats(batch)
-        nats.objective.backward()
+        forward = fitting.checkpointed(run.forward(model, packed=packed), checkpointing)
+        nats = forward.backward(batch, None)
         losses.append(float(nats.plain))
         found.append(gradients(model))
     assert losses[0] == pytest.approx(losses[1], rel=1e-12)

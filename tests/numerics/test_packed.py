@@ -31,8 +31,7 @@ def ragged(seed: int, pairs: int = 16) -> PackedBatch:
 
 def loss_and_gradients(run: Tiny, seed: int, dtype: torch.dtype, **options: Any) -> tuple[float, dict[str, Any]]:
     model = run.model(dtype)
-    summed = run.forward(model, **options).nats(ragged(seed))
-    (summed.objective / 100).backward()
+    summed = run.forward(model, **options).backward(ragged(seed), None, lambda objective: objective / 100)
     return float(summed.plain.detach()), {name: weight.grad for name, weight in model.named_parameters()}
 
 

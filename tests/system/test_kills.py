@@ -63,4 +63,5 @@ def test_status_says_what_a_killed_run_has_saved(undisturbed: Path, tmp_path: Pa
     answered = subprocess.run(command(["status", str(run), "--json"]), capture_output=True, text=True, check=True)
     found = json.loads(answered.stdout)
     assert found["state"] == "interrupted"
-    assert (found["safe"] or {"step": 0})["step"] == met.steps[0]
+    saved = found["safe"]["step"] if found["safe"] else 0  # on a busy machine it may die before its first save
+    assert saved == met.steps[0]

@@ -85,7 +85,7 @@ def line(event: journal.Event, total_steps: int = 0) -> str:
             made = f"corpus {event.corpus[:12]}{' (reused)' if event.reused else ''}: {pairs} pairs to train on"
             return made if event.reused else "\n".join([*map(_funnel, event.funnel, event.funnel.values()), made])
         case journal.SessionStarted():
-            where = f"{event.device}, {event.precision}, {event.threads} threads"
+            where = f"{event.pairs_per_step} pairs each, {event.device}, {event.precision}, {event.threads} threads"
             start = f"continues at step {event.step:,} of" if event.step else "starts:"
             return f"run {event.run} {start} {event.total_steps:,} steps ({where}, session {event.epoch})"
         case journal.Step():

@@ -1,10 +1,9 @@
 """All checks of a run to come: those of its store, and those that need to know model and GPU."""
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dragoman import host
@@ -17,15 +16,16 @@ from dragoman.config import RunConfig
 from dragoman.errors import Damaged, InputError, StoreUnavailable
 from dragoman.languages import CODES
 from dragoman.model import memory, scratch
-from dragoman.model.memory import Sizes
+from dragoman.model.regime import Regime, regime_of
+from dragoman.model.sizes import KNOWN, Sizes, of_file
 from dragoman.store.address import FILE, HUB, named
 from dragoman.store.local import FolderStore
 from dragoman.training.durable import stored_settings
 
 RUNS = Path("runs")
 """Where a run that has no name yet would be."""
-PROCESS_BYTES = 1 << 30
-"""Python, torch and its libraries, or a CUDA context."""
+SHORT_PAIR = 128
+"""Tokens of a pair that any run has to compute; longer ones may not be there."""
 SLOW_ON_CPU_PARAMETERS = 100e6
 """From this size on, training without a GPU takes days."""
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -121,20 +121,12 @@ def sizes_of(model: str, folder: Path) -> Sizes | None:
     if cached := _cached(model, "config.json"):
         configs.append(cached)
     for path in configs:
-        if path.is_file() and (sizes := _read(path)):
+        if sizes := of_file(path):
             return sizes
     if preset := scratch.preset(model):
         rows, inner = preset.pieces + len(CODES), 4 * preset.width
-        return Sizes(rows, preset.width, preset.layers, preset.layers, inner, inner)
-    return memory.KNOWN.get(model)
-
-
-def _read(path: Path) -> Sizes | None:
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError:
-        return None
-    return memory.of_config(content) if isinstance(content, dict) else None
+        return Sizes(rows, preset.width, preset.layers, preset.layers, inner, inner, preset.heads)
+    return KNOWN.get(model)
 
 
 def cache() -> Path:
@@ -176,11 +168,14 @@ def gpu(config: RunConfig, sizes: Sizes | None) -> Iterator[Check]:
     except InputError as error:
         yield Check("device", "problem", error.message, error.hint)
         return
-    pairs = config.training.batch_size
     if arithmetic.device.type == "cpu":
         yield _cpu(config, arithmetic.precision, sizes)
         if sizes:
-            yield host_memory(sizes.training_bytes(pairs) + PROCESS_BYTES, "to train on the CPU")
+            regime = memory.with_checkpointing(
+                sizes, regime_of(config, "cpu", arithmetic.precision), host.free_memory_bytes()
+            )
+            need = memory.peak_bytes(sizes, regime, SHORT_PAIR) + memory.PROCESS_BYTES
+            yield host_memory(need, "to train on the CPU")
         return
     name, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
     facts = {"name": name, "capability": list(capability), "precision": arithmetic.precision}
@@ -194,9 +189,9 @@ def gpu(config: RunConfig, sizes: Sizes | None) -> Iterator[Check]:
     else:
         yield Check("device", "ok", found, facts=facts)
     if sizes:
-        yield host_memory(sizes.weights_bytes + PROCESS_BYTES, "to load the model")
+        yield host_memory(sizes.weights_bytes + memory.PROCESS_BYTES, "to load the model")
         free, total = torch.cuda.mem_get_info()
-        yield gpu_memory(sizes, pairs, total, free)
+        yield gpu_memory(config, sizes, regime_of(config, "cuda", arithmetic.precision), total, free)
 
 
 def _cannot_compute() -> str:
@@ -231,19 +226,32 @@ def host_memory(need: int, why: str) -> Check:
     return Check("memory", "ok", found, facts=facts)
 
 
-def gpu_memory(sizes: Sizes, pairs: int, total: int, free: int) -> Check:
+def gpu_memory(config: RunConfig, sizes: Sizes, regime: Regime, total: int, free: int) -> Check:
     """Whether the GPU has enough memory for the weights and what belongs to them, and for a microbatch."""
-    least, need = sizes.training_bytes(0) + PROCESS_BYTES, sizes.training_bytes(pairs) + PROCESS_BYTES
-    facts = {"need_bytes": need, "total_bytes": total, "free_bytes": free}
-    found = f"about {_gib(need)} needed to train with microbatches of {pairs}; {_gib(total)} there, {_gib(free)} free"
+    room, longest = total - memory.CONTEXT_BYTES, 2 * config.data.max_tokens
+    if _may_checkpoint(config):
+        regime = memory.with_checkpointing(sizes, regime, room)
+    alone = replace(regime, accumulates=False)
+    tokens, at_once = (memory.microbatch_tokens(sizes, way, room) for way in (regime, alone))
+    fewest = min(longest, SHORT_PAIR)
+    least = memory.peak_bytes(sizes, alone, fewest) + memory.CONTEXT_BYTES
+    need = memory.peak_bytes(sizes, regime if tokens >= fewest else alone, fewest) + memory.CONTEXT_BYTES
+    facts = {"need_bytes": need, "total_bytes": total, "free_bytes": free, "microbatch_tokens": tokens}
+    found = f"about {_gib(need)} needed to train; {_gib(total)} there, {_gib(free)} free"
+    hint = "dragoman estimate shows what fits: --vocabulary active, --adapter lora, or a smaller --model"
     if total < least:
-        return Check("GPU memory", "problem", found, "a larger GPU, or a smaller --model", facts)
-    if total < need:
-        hint = "a smaller --batch-size with more --gradient-accumulation"
-        return Check("GPU memory", "warning", f"{found}: microbatches will be made smaller", hint, facts)
+        return Check("GPU memory", "problem", found, hint, facts)
+    if tokens < longest:
+        limit = f"a step in one microbatch of at most {at_once:,} tokens" if at_once >= longest else "short pairs only"
+        return Check("GPU memory", "warning", f"{found}: {limit}", hint, facts)
+    found += f": microbatches of at most {tokens:,} tokens"
     if free < need:
         return Check("GPU memory", "warning", found, "end what else runs on it: nvidia-smi", facts)
     return Check("GPU memory", "ok", found, facts=facts)
+
+
+def _may_checkpoint(config: RunConfig) -> bool:
+    return config.flat().get("gradient_checkpointing", "auto") == "auto"
 
 
 def _gib(num_bytes: int) -> str:

@@ -45,6 +45,12 @@ class SessionStarted(Event):
     """Folder of the checkpoint that it continues from; empty at a run's start."""
     store: str = ""
     """URL of the durable store; empty when the run folder is all there is."""
+    pairs_per_step: int = 0
+    """Sentence pairs of each step."""
+    microbatch_tokens: int = 0
+    """Most source and target tokens that are computed at once."""
+    rows: int = 0
+    """Rows of the embedding that are trained."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,10 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-CHUNK_BYTES = 256 << 20
-"""Logits of one chunk in float32; smaller chunks read the whole embedding too often."""
-WHOLE_BYTES = 150 << 20
-"""Logits below this size are held together: chunks would only cost time."""
+from dragoman.model.memory import CHUNK_BYTES, PRODUCT_ROWS, WHOLE_BYTES
 
 
 class Nats(NamedTuple):
@@ -152,16 +149,18 @@ class _Chunked(torch.autograd.Function):
             pass_ = _Pass(hidden_ND, weight_VD, negatives, target, half, wants)
             for start in range(0, len(hidden_ND), chunk):
                 pass_.over(slice(start, start + chunk), labels_N)
-        ctx.save_for_backward(pass_.hidden_gradient, pass_.weight_gradient)
+        ctx.gradients = [pass_.hidden_gradient, pass_.weight_gradient]
         ctx.mark_non_differentiable(pass_.plain)
         return pass_.objective, pass_.plain
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight = ctx.saved_tensors
-        # In place: another matrix as large as the embedding would be the peak of the whole step.
-        scaled = [None if part is None else part.mul_(gradients[0]) for part in (hidden, weight)]
-        return scaled[0], scaled[1], None, None, None, None, None
+        # In place, and held by nobody else: another matrix as large as the embedding would be the peak of a step.
+        parts, ctx.gradients = ctx.gradients, None
+        for part in parts:
+            if part is not None:
+                part.mul_(gradients[0])
+        return parts.pop(0), parts.pop(), None, None, None, None, None
 
 
 class _Pass:
@@ -232,7 +231,10 @@ def _add_product(total_VD: Tensor, gradient_NV: Tensor, hidden_ND: Tensor, share
     """total += share * gradient.T @ hidden, summed in the total's precision where the device can."""
     if total_VD.dtype == gradient_NV.dtype:
         total_VD.addmm_(gradient_NV.T, hidden_ND, alpha=share)
-    elif total_VD.is_cuda:
-        total_VD.add_(torch.mm(gradient_NV.T, hidden_ND, out_dtype=total_VD.dtype), alpha=share)
-    else:
-        total_VD.add_(gradient_NV.T @ hidden_ND, alpha=share)
+        return
+    # Some rows at a time: a second matrix as large as the embedding would decide what fits on a small GPU.
+    for part_RD, gradient_NR in zip(total_VD.split(PRODUCT_ROWS), gradient_NV.split(PRODUCT_ROWS, dim=1), strict=True):
+        if total_VD.is_cuda:
+            part_RD.add_(torch.mm(gradient_NR.T, hidden_ND, out_dtype=total_VD.dtype), alpha=share)
+        else:
+            part_RD.add_(gradient_NR.T @ hidden_ND, alpha=share)

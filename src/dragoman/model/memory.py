@@ -1,98 +1,255 @@
-"""How many bytes a model needs, on the disk and while it is trained: arithmetic over its sizes, no torch.
+"""How many bytes training needs, and how many tokens fit: arithmetic over a model's sizes, no torch.
 
-Full fine-tuning with AdamW in float32 holds a weight, its gradient and two moments of
-each parameter. The rest, activations, is rough: real ones depend on the lengths of the
-sentences, and training makes its microbatches smaller when they do not fit.
+Three things need memory. What is there all the time: weights, gradients, moments. What
+grows with the tokens of a microbatch: the tensors that the forward pass keeps for the
+backward pass. And what comes and goes: a chunk of logits, gradients as large as the
+embedding. The last two peak at four places of a step, and the largest of those counts.
+
+The count follows the code, tensor by tensor; `bench/memory.py` compares it with what is
+really allocated, and `docs/explain/memory.md` tells it in words.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
-_FLOAT = 4
-TRAINED_BYTES = 4 * _FLOAT
-"""Of one parameter in training: weight, gradient, two moments."""
-STORED_BYTES = 3 * _FLOAT
-"""Of one parameter in a checkpoint: weight, two moments."""
-TOKENS = 64
-"""Tokens on each side of a pair that activations are reckoned with; most sentences have fewer."""
+from dragoman.model.regime import Regime
+from dragoman.model.sizes import Sizes
 
-_LOGITS_FLOATS = 3
-"""Per target token and vocabulary entry: logits, their softmax, their gradient."""
-_LAYER_FLOATS = 34
-"""Per token, layer and width (Korthikanti et al. 2022, "Reducing Activation Recomputation", section 4)."""
+GIB = 1 << 30
+SAFETY_SHARE = 0.1
+"""Of the memory that is left alone: fragments, and what the count does not know."""
+CONTEXT_BYTES = 600 << 20
+"""Of a GPU, taken by CUDA itself before the first tensor."""
+PROCESS_BYTES = GIB
+"""Of a machine, taken by Python, torch and its libraries."""
+CHUNK_BYTES = 256 << 20
+"""Logits that the loss holds at a time, in float32; smaller chunks read the whole embedding too often."""
+WHOLE_BYTES = 150 << 20
+"""Logits up to this size are not cut into chunks, which would only cost time."""
+PRODUCT_ROWS = 1 << 15
+"""Rows of the embedding whose gradient in half precision is added to the float32 one at a time."""
+TARGET_SHARE = 0.5
+"""Of the tokens of a microbatch."""
+ROOMY_TOKENS = 2048
+"""A microbatch of so many tokens keeps the matrix products busy: below it, checkpointing layers may pay."""
+
+_FLOAT, _HALF = 4, 2
+_GRID = 1.15
+"""Places per token inside attention, where the packed forward pads sentences of like length."""
+_POSITIONS = 2 * 1026
+"""Rows of the two tables of sinusoids."""
+
+
+# --- what is there all the time ----------------------------------------------------
+
+
+def trained_parameters(sizes: Sizes, regime: Regime) -> int:
+    """How many numbers the optimizer changes."""
+    if regime.adapter == "lora":
+        return sum(regime.lora_rank * (rows + columns) for rows, columns in sizes.matrices())
+    return regime.rows(sizes) * sizes.width + sizes.layer_parameters
+
+
+def weights_bytes(sizes: Sizes, regime: Regime) -> int:
+    """Weights on the device: the model's, adapters, sampled rows, tables of positions."""
+    rows = regime.rows(sizes) + regime.frozen_rows(sizes) + _POSITIONS
+    adapters = trained_parameters(sizes, regime) if regime.adapter == "lora" else 0
+    return _FLOAT * (rows * sizes.width + sizes.layer_parameters + adapters)
+
+
+def gradient_bytes(sizes: Sizes, regime: Regime) -> int:
+    """One float32 number for each that is trained."""
+    return _FLOAT * trained_parameters(sizes, regime)
+
+
+def moment_bytes(sizes: Sizes, regime: Regime) -> int:
+    """What the optimizer keeps of each number, or, with Adafactor, of each row and column."""
+    trained = trained_parameters(sizes, regime)
+    match regime.optimizer:
+        case "adamw":
+            return 2 * _FLOAT * trained
+        case "adamw8bit":  # one byte each, and a float32 scale for every 256 of them
+            return 2 * trained + 2 * _FLOAT * trained // 256
+        case "adafactor":
+            shapes = [(regime.rows(sizes), sizes.width), *sizes.matrices()]
+            return _FLOAT * sum(rows + columns for rows, columns in shapes)
+
+
+def fixed_bytes(sizes: Sizes, regime: Regime) -> int:
+    """What a run holds between its steps, and during them: weights, gradients and moments."""
+    return weights_bytes(sizes, regime) + gradient_bytes(sizes, regime) + moment_bytes(sizes, regime)
+
+
+# --- what grows with the tokens ------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """What decides how large a model is."""
+class _Token:
+    """Bytes that the forward pass keeps for one token: of a layer, and outside of all layers."""
 
-    vocabulary: int
-    """Rows of the embedding, which source, target and output share."""
-    width: int
-    """Of a token's vector."""
-    encoder_layers: int
-    decoder_layers: int
-    encoder_inner: int
-    """Width inside the encoder's feed-forward layers."""
-    decoder_inner: int
-
-    @property
-    def num_parameters(self) -> int:
-        """All trained numbers."""
-        attention = 4 * (self.width * self.width + self.width)
-        norm = 2 * self.width
-        encoder = attention + self._feed_forward(self.encoder_inner) + 2 * norm
-        decoder = 2 * attention + self._feed_forward(self.decoder_inner) + 3 * norm
-        layers = self.encoder_layers * encoder + self.decoder_layers * decoder
-        return self.vocabulary * self.width + layers + 2 * norm
-
-    @property
-    def weights_bytes(self) -> int:
-        """Of the model alone."""
-        return self.num_parameters * _FLOAT
-
-    @property
-    def checkpoint_bytes(self) -> int:
-        """Of a whole checkpoint."""
-        return self.num_parameters * STORED_BYTES
-
-    def training_bytes(self, pairs: int) -> int:
-        """Where it is trained: parameters and what belongs to them, and activations of a microbatch."""
-        return self.num_parameters * TRAINED_BYTES + self._activation_bytes(pairs)
-
-    def _activation_bytes(self, pairs: int) -> int:
-        layers = self.encoder_layers + self.decoder_layers
-        floats = _LOGITS_FLOATS * self.vocabulary + _LAYER_FLOATS * self.width * layers
-        return pairs * TOKENS * floats * _FLOAT
-
-    def _feed_forward(self, inner: int) -> int:
-        return 2 * self.width * inner + inner + self.width
+    encoder: float
+    """An encoder layer, per source token."""
+    decoder: float
+    """A decoder layer, per target token."""
+    read: float
+    """A decoder layer, per source token that it attends to: keys and values."""
+    source_ends: float
+    """Beside the layers, per source token."""
+    target_ends: float
 
 
-def of_config(config: Mapping[str, Any]) -> Sizes | None:
-    """The sizes of a model by its `config.json`; None when that is not one of M2M100's kind."""
-    try:
-        return Sizes(
-            vocabulary=int(config["vocab_size"]),
-            width=int(config["d_model"]),
-            encoder_layers=int(config["encoder_layers"]),
-            decoder_layers=int(config["decoder_layers"]),
-            encoder_inner=int(config["encoder_ffn_dim"]),
-            decoder_inner=int(config["decoder_ffn_dim"]),
-        )
-    except (KeyError, TypeError, ValueError):
-        return None
+def _token(sizes: Sizes, regime: Regime) -> _Token:
+    """Count the tensors that autograd keeps, in the order of the code of a pre-norm layer.
+
+    The residual stream is float32, and so are norms; products take and give `half`. Under
+    autocast each of them makes its own copy of its input, which a norm had given in float32.
+    """
+    width, half = sizes.width, _HALF if regime.is_half else _FLOAT
+    copies = (lambda count: count * _HALF) if regime.is_half else lambda count: _FLOAT  # of one norm's output
+    on_cpu = regime.device == "cpu"
+    mask = (half if on_cpu else 1) if regime.dropout else 0  # a GPU's mask is of bytes
+    grid = _GRID if regime.forward == "packed" else 1.0
+    # A CPU has no kernel for attention with dropout: it computes it in float32 and keeps scores, mask and result.
+    plain = on_cpu and regime.dropout
+    asked = grid * (_FLOAT if plain else half)
+    scores = 3 * _FLOAT * sizes.heads * regime.length if plain else _FLOAT * sizes.heads
+    kernel_result = 0 if plain or regime.forward == "reference" else grid * half
+
+    def attention(inputs: int, projections: int) -> float:
+        """Residual, norm's output, query (key, value), result, its row for the last product, mask."""
+        kept = _FLOAT + copies(inputs) + projections * asked + kernel_result + half + mask
+        return width * kept + scores
+
+    def feed_forward(inner: int) -> float:
+        """Residual, norm's output, what ReLU gives, mask."""
+        more = (mask + half) * inner if regime.inner_dropout else 0
+        if regime.adapter == "lora" and regime.is_half:  # takes ReLU's output in a copy of its own
+            more += half * inner
+        return width * (_FLOAT + copies(1) + mask) + half * inner + more
+
+    ends = 2 * _FLOAT + ((_FLOAT if on_cpu else 1) if regime.dropout else 0)  # last norm, and the mask of the first
+    return _Token(
+        encoder=attention(3, 3) + feed_forward(sizes.encoder_inner),
+        decoder=attention(3, 3) + attention(1, 1) + feed_forward(sizes.decoder_inner),
+        read=width * (2 * asked + (copies(2) if regime.is_half else 0)),
+        source_ends=width * ends,
+        target_ends=width * (ends + half + _FLOAT),  # the loss holds them in half, and their gradient
+    )
 
 
-def _nllb(width: int, layers: int, inner: int) -> Sizes:
-    return Sizes(256_206, width, layers, layers, inner, inner)
+def activation_bytes(sizes: Sizes, regime: Regime, tokens: int) -> int:
+    """What the forward pass of a microbatch keeps for its backward pass."""
+    token, target = _token(sizes, regime), TARGET_SHARE * tokens
+    source = tokens - target
+    if regime.gradient_checkpointing:
+        kept = _FLOAT * sizes.width * (sizes.encoder_layers * source + sizes.decoder_layers * target)
+    else:
+        kept = sizes.encoder_layers * token.encoder * source
+        kept += sizes.decoder_layers * (token.decoder * target + token.read * source)
+    return int(kept + token.source_ends * source + token.target_ends * target)
 
 
-KNOWN = {
-    "facebook/nllb-200-distilled-600M": _nllb(1024, 12, 4096),
-    "facebook/nllb-200-distilled-1.3B": _nllb(1024, 24, 8192),
-    "facebook/nllb-200-1.3B": _nllb(1024, 24, 8192),
-    "facebook/nllb-200-3.3B": _nllb(2048, 24, 8192),
-}
-"""The dense models of NLLB-200, which need not be downloaded to be reckoned with."""
+def token_bytes(sizes: Sizes, regime: Regime) -> int:
+    """The same per token, source or target."""
+    return activation_bytes(sizes, regime, 1 << 20) >> 20
+
+
+# --- the peak ----------------------------------------------------------------------
+
+
+def peak_bytes(sizes: Sizes, regime: Regime, tokens: int) -> int:
+    """The most that a step needs at any time.
+
+    Args:
+        sizes: The model.
+        regime: How it is trained.
+        tokens: Source and target tokens of the largest microbatch, half of them target tokens.
+    """
+    held = weights_bytes(sizes, regime) + moment_bytes(sizes, regime)
+    gradients = gradient_bytes(sizes, regime)
+    forward = activation_bytes(sizes, regime, tokens) + (gradients if regime.accumulates else 0)
+    halves = _HALF * sizes.layer_parameters if regime.is_half else 0
+    backward = _layer_backward_bytes(sizes, regime, tokens) + _head_gradient_bytes(sizes, regime)
+    return held + max(
+        forward + halves + _head_bytes(sizes, regime, tokens),
+        forward + (0 if regime.gradient_checkpointing else halves) + backward,
+        gradients + _tied_bytes(sizes, regime),
+        gradients + _update_bytes(sizes, regime),
+    )
+
+
+def _head_gradient_bytes(sizes: Sizes, regime: Regime) -> int:
+    """A gradient of the whole embedding."""
+    return 0 if regime.adapter == "lora" else _FLOAT * regime.rows(sizes) * sizes.width
+
+
+def _tied_bytes(sizes: Sizes, regime: Regime) -> int:
+    """Of the embedding's two gradients, output and look-up, while they are added; no activation is left then.
+
+    The packed forward keeps no second one, but adds that of each microbatch to that of the step. In the reference
+    forward in float32 the sum is a third matrix where logits were held whole, as in a step's last, small microbatch.
+    """
+    if regime.forward == "packed":
+        return _head_gradient_bytes(sizes, regime) if regime.accumulates else 0
+    return (2 if regime.is_half else 3) * _head_gradient_bytes(sizes, regime)
+
+
+def _head_bytes(sizes: Sizes, regime: Regime, tokens: int) -> int:
+    """Of the loss: half copy and gradient of the embedding, logits with what is computed from them."""
+    rows = regime.rows(sizes) + regime.frozen_rows(sizes)
+    logits = int(TARGET_SHARE * tokens) * rows * _FLOAT
+    gradient, copy, product = _head_gradient_bytes(sizes, regime), 0, 0
+    if regime.is_half:
+        copy = _HALF * rows * sizes.width
+        # A GPU multiplies into float32; a CPU into half precision, and then makes that float32.
+        product = min(gradient, _FLOAT * PRODUCT_ROWS * sizes.width)
+        product = product if regime.device == "cuda" else product * 3 // 2
+    # Whole: logits, and four tensors of their size for the gradients of their sums. Then that of the embedding.
+    whole = min(logits, WHOLE_BYTES)
+    needed = max(5 * whole, gradient + (gradient // 2 if regime.is_half else 0) + whole)
+    if logits > WHOLE_BYTES:  # logits and exponentials, or logits, their half copy and the product of it
+        needed = max(needed, gradient + 2 * CHUNK_BYTES, gradient + product + CHUNK_BYTES * 3 // 2)
+    return copy + needed
+
+
+def _layer_backward_bytes(sizes: Sizes, regime: Regime, tokens: int) -> int:
+    """Of the layer whose gradient is computed: gradients inside, and with checkpointing what it keeps again."""
+    token, half = _token(sizes, regime), _HALF if regime.is_half else _FLOAT
+    inner = max(sizes.encoder_inner, sizes.decoder_inner)
+    target = TARGET_SHARE * tokens
+    inside = (2 * half * inner + 3 * _FLOAT * sizes.width) * target
+    if regime.gradient_checkpointing:
+        inside += max(token.encoder * (tokens - target), token.decoder * target + token.read * (tokens - target))
+    return int(inside)
+
+
+def _update_bytes(sizes: Sizes, regime: Regime) -> int:
+    """Of the optimizer while it changes the largest matrix; the fused AdamW needs nothing."""
+    if regime.optimizer == "adamw" or regime.adapter == "lora":
+        return 0
+    return 2 * _head_gradient_bytes(sizes, regime)
+
+
+# --- what fits -----------------------------------------------------------------------
+
+
+def microbatch_tokens(sizes: Sizes, regime: Regime, free_bytes: int) -> int:
+    """Largest number of source and target tokens in one forward and backward pass; 0 when not one fits.
+
+    Args:
+        sizes: The model.
+        regime: How it is trained.
+        free_bytes: What is free before the weights are there, and after CUDA has started.
+    """
+    room = int(free_bytes * (1 - SAFETY_SHARE))
+    low, high = 0, 1 << 24
+    while low < high:  # the largest that fits; `peak_bytes` never falls
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if peak_bytes(sizes, regime, middle) <= room else (low, middle - 1)
+    return low
+
+
+def with_checkpointing(sizes: Sizes, regime: Regime, free_bytes: int) -> Regime:
+    """The same regime; layers are checkpointed where fewer than `ROOMY_TOKENS` fit without, and more with."""
+    off, on = (replace(regime, gradient_checkpointing=choice) for choice in (False, True))
+    fits_off = microbatch_tokens(sizes, off, free_bytes)
+    return on if fits_off < ROOMY_TOKENS and microbatch_tokens(sizes, on, free_bytes) > fits_off else off

@@ -1,15 +1,18 @@
 """From a packed batch to its nats: which forward pass, which vocabulary, which precision."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dragoman.data.loader import PackedBatch
-from dragoman.model import nllb, packed
+from dragoman.model import nllb
+from dragoman.model import packed as without_padding
 from dragoman.model.active import ActiveVocabulary
 from dragoman.model.adapters import Lora
 from dragoman.model.loss import Nats, Negatives, head_nats
@@ -44,24 +47,49 @@ class Forward:
         return replace(self, smoothing=0.0)
 
     def nats(self, batch: PackedBatch, negatives: Negatives | None = None) -> Nats:
-        """Sums of cross-entropies over the batch's target tokens.
+        """Sums of cross-entropies over the batch's target tokens, without a gradient.
 
         Args:
             batch: Its tokens as the model numbers them.
             negatives: Stand for the rows that the model does not hold.
         """
+        with torch.no_grad():
+            return self._nats(batch, negatives)[0]
+
+    def backward(
+        self, batch: PackedBatch, negatives: Negatives | None, scaled: Callable[[Tensor], Tensor] = lambda it: it
+    ) -> Nats:
+        """The same, and the gradient of the objective added to that of every weight.
+
+        Args:
+            batch: Its tokens as the model numbers them.
+            negatives: Stand for the rows that the model does not hold.
+            scaled: Turns the objective into what is differentiated.
+        """
+        summed, looked_up = self._nats(batch, negatives)
+        scaled(summed.objective).backward()
+        if looked_up:
+            weight: Any = self.model.model.shared.weight
+            looked_up.add_gradient(weight)
+        return summed
+
+    def _nats(self, batch: PackedBatch, negatives: Negatives | None) -> tuple[Nats, without_padding.LookUp | None]:
         with self.arithmetic.autocast():
-            hidden_ND, labels_N = self.hidden(batch)
-            return head_nats(hidden_ND, self.model.lm_head.weight, labels_N, self.smoothing, negatives)
+            hidden_ND, labels_N, looked_up = self._packed(batch) if self.packed else (*self._padded(batch), None)
+            weight_VD = self.model.lm_head.weight
+            return head_nats(hidden_ND, weight_VD, labels_N, self.smoothing, negatives), looked_up
 
     def hidden(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
         """Last hidden states and labels of all target tokens, shapes (N, D) and (N,)."""
-        return self._packed(batch) if self.packed else self._padded(batch)
+        return self._packed(batch)[:2] if self.packed else self._padded(batch)
 
-    def _packed(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
-        where = packed.layout(batch.source_lengths_B, batch.target_lengths_B, self.arithmetic.device)
-        source_N, decoder_N, labels_N = (self._on(row) for row in (batch.source_N, batch.decoder_N, batch.labels_N))
-        return packed.hidden(self.model, source_N, decoder_N, where, checkpointing=self.checkpointing), labels_N
+    def _packed(self, batch: PackedBatch) -> tuple[Tensor, Tensor, without_padding.LookUp]:
+        where = without_padding.layout(batch.source_lengths_B, batch.target_lengths_B, self.arithmetic.device)
+        looked_up = without_padding.look_up(self.model, self._on(np.concatenate((batch.source_N, batch.decoder_N))))
+        hidden_ND = without_padding.hidden(
+            self.model, looked_up, len(batch.source_N), where, checkpointing=self.checkpointing
+        )
+        return hidden_ND, self._on(batch.labels_N), looked_up
 
     def _padded(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
         rows = batch.padded()
@@ -73,7 +101,7 @@ class Forward:
         return hidden_BTD[target_mask_BT], self._on(rows.labels_BT)[target_mask_BT]
 
     def _on(self, array: NDArray[Any]) -> Tensor:
-        return packed.on(array, self.arithmetic.device)
+        return without_padding.on(array, self.arithmetic.device)
 
 
 def device_seed(device: torch.device, seed: int) -> None:

@@ -15,7 +15,7 @@ from dragoman.config import RunConfig
 from dragoman.errors import Diverged, DragomanError, ExitCode, InputError, Superseded
 from dragoman.journal import Event, OutOfMemory, RolledBack, SessionEnded, StepSkipped
 from dragoman.store.disk import Disk
-from dragoman.training import dev, parity, saving, session
+from dragoman.training import dev, fitting, parity, saving, session
 from dragoman.training.metrics import Metrics
 from dragoman.training.optimizer import learning_rate
 from dragoman.training.replication import Replication
@@ -172,6 +172,8 @@ def _halve_microbatches(run: Session) -> None:
     run.optimizer.zero_grad(set_to_none=True)
     pairs = run.loader.batch(state.step)
     parts = list(run.loader.microbatches(pairs, state.microbatch_tokens, padded=not run.forward.packed))
+    if len(parts) == len(pairs) and _checkpoints_layers(run):
+        return
     if len(parts) == len(pairs):
         raise InputError(
             f"out of memory at step {state.step + 1} with one pair at a time",
@@ -183,6 +185,17 @@ def _halve_microbatches(run: Session) -> None:
     state.microbatch_tokens = max(int(lengths[part].sum()) for part in parts if part.stop - part.start > 1) // 2
     state.out_of_memory.append((state.step + 1, state.microbatch_tokens))
     run.journal.append(OutOfMemory(step=state.step + 1, microbatch_tokens=state.microbatch_tokens))
+
+
+def _checkpoints_layers(run: Session) -> bool:
+    """Compute layers twice from now on, where the options leave it open; False when that is so already."""
+    if run.forward.checkpointing or run.config.training.gradient_checkpointing != "auto":
+        return False
+    run.state.checkpointing = True
+    run.forward = fitting.checkpointed(run.forward, True)
+    run.state.out_of_memory.append((run.state.step + 1, run.state.microbatch_tokens))
+    run.journal.append(OutOfMemory(step=run.state.step + 1, microbatch_tokens=run.state.microbatch_tokens))
+    return True
 
 
 def _is_bad(run: Session, step: int, result: Settled) -> bool:

@@ -34,12 +34,12 @@ def save_if_due(run: "Session", improved: bool) -> None:
     Which steps are saved does not depend on how long a save takes: where one is due while
     another is under way, training waits for that one first.
     """
-    if reason := "best" if improved else reason_to_save(run):
+    if reason := reason_to_save(run, improved):
         begin(run, reason)
 
 
-def reason_to_save(run: "Session") -> str:
-    """Why the present step is to be saved: steps or minutes say so, or a failed save wants another try."""
+def reason_to_save(run: "Session", improved: bool = False) -> str:
+    """Why to save now; empty when nothing is due."""
     settings, step, now = run.config.save, run.state.step, time.monotonic()
     under_way = run.saver.attempt.snapshot if run.saver.attempt else None
     last_step, last_time = (under_way.step, under_way.time) if under_way else (run.safe_step, run.safe_time)
@@ -235,7 +235,7 @@ def _load_base(run: "Session") -> None:
     if run.forward.lora:
         run.forward.lora.restart()
     run.optimizer.state.clear()
-    run.state = TrainState(run.state.microbatch_tokens, out_of_memory=run.state.out_of_memory)
+    run.state = TrainState(run.state.microbatch_tokens, run.state.checkpointing, out_of_memory=run.state.out_of_memory)
 
 
 def finish(run: "Session", outcome: Literal["done", "stopped", "failed"], reason: str) -> None:

@@ -31,7 +31,7 @@ from dragoman.store.disk import Disk
 from dragoman.store.local import FolderStore
 from dragoman.store.record import CheckpointRecord
 from dragoman.training import durable as durable_store
-from dragoman.training import inputs, optimizer, saving
+from dragoman.training import fitting, inputs, optimizer, saving
 from dragoman.training.durable import Durable
 from dragoman.training.forward import Forward
 from dragoman.training.inputs import Inputs
@@ -189,8 +189,10 @@ def open_session(
         durable_store.bring_corpus(durable, store, begun.corpus)
     made = inputs.obtain(config, folder, journal, store.disk, begun)
     plan = plan_of(config, made.corpus)
+    free = fitting.free_bytes(arithmetic.device)
     model = nllb.to_device(nllb.load(made.base, config.model.dropout), arithmetic.device)
     small_files = nllb.model_files(model, made.base)
+    fit = fitting.fit(config, model, arithmetic, made.corpus, plan.pairs_per_step, free)
     forward = _forward(config, model, arithmetic, Loader(made.corpus, plan), made, journal)
     durable_store.hold(durable, config, log, folder)
     if begun is None and durable and durable.newest:
@@ -210,7 +212,7 @@ def open_session(
         optimizer=build(model.named_parameters(), config.training),
         scaler=arithmetic.scaler(),
         small_files=small_files,
-        state=TrainState(config.training.microbatch_tokens or 8192),
+        state=TrainState(fit.microbatch_tokens, fit.checkpointing),
         replication=Replication(folder, durable.url, durable.owner, journal) if durable else None,
     )
     if advice := optimizer.advice(config.training):
@@ -218,6 +220,7 @@ def open_session(
     _write_root(run, store.disk)
     log.clean()
     saving.load(run, begun)
+    _apply(run, "" if begun else fit.warning)
     _announce(run, begun)
     return run
 
@@ -282,13 +285,7 @@ def _forward(
 ) -> Forward:
     """How the model is computed; proved plausible on this data before anything is trained."""
     training = config.training
-    forward = Forward(
-        model,
-        arithmetic,
-        training.forward == "packed",
-        training.label_smoothing,
-        checkpointing=training.gradient_checkpointing == "on",
-    )
+    forward = Forward(model, arithmetic, training.forward == "packed", training.label_smoothing)
     _check_first_batch(forward, loader, made, journal)
     if config.model.adapter == "lora":
         forward = replace(forward, lora=adapters.Lora(model, config.model, training.seed))
@@ -308,6 +305,14 @@ def _check_first_batch(forward: Forward, loader: Loader, made: Inputs, journal: 
     forward.model.train()
     if warning := nllb.check_first_loss(float(nats.plain) / few.target_tokens, rows, made.from_scratch):
         journal.append(Warned(message=warning))
+
+
+def _apply(run: Session, warning: str) -> None:
+    """Compute as the state says, unless the options say otherwise."""
+    asked = run.config.training.gradient_checkpointing
+    run.forward = fitting.checkpointed(run.forward, run.state.checkpointing if asked == "auto" else asked == "on")
+    if warning:
+        run.journal.append(Warned(message=warning))
 
 
 def _write_root(run: Session, disk: Disk) -> None:
@@ -338,5 +343,8 @@ def _announce(run: Session, restored: CheckpointRecord | None) -> None:
             pid=host.process_id(),
             resumed_from=restored.folder if restored else "",
             store=run.replication.url if run.replication else "",
+            pairs_per_step=run.plan.pairs_per_step,
+            microbatch_tokens=run.state.microbatch_tokens,
+            rows=len(run.model.lm_head.weight),
         )
     )

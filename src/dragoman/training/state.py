@@ -61,6 +61,8 @@ class TrainState:
 
     microbatch_tokens: int
     """Most source and target tokens in one forward pass; halved when memory runs out."""
+    checkpointing: bool = False
+    """Whether layers are computed a second time in the backward pass, where the options leave it open."""
     step: int = 0
     """Steps done, skipped ones included."""
     updates: int = 0

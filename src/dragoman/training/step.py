@@ -88,8 +88,8 @@ def train_step(
     with _cpu_memory_errors():
         for part in loader.microbatches(indices, limit, padded=not forward.packed):
             device_seed(device, seed_of(training.seed, step, part.start))
-            summed = forward.nats(loader.packed(indices[part]), negatives)
-            scaler.scale(summed.objective / tokens).backward()
+            batch = loader.packed(indices[part])
+            summed = forward.backward(batch, negatives, lambda objective: scaler.scale(objective / tokens))
             nats += summed.plain
     scaler.unscale_(optimizer)
     norm = torch.nn.utils.clip_grad_norm_(forward.model.parameters(), training.clip_norm)

@@ -1,0 +1,133 @@
+"""How much is computed at once: chosen from memory at a run's first start, kept, and corrected when memory runs out."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dragoman.checkpoint.log import RunLog
+from dragoman.errors import InputError
+from dragoman.journal import OutOfMemory, SessionStarted, Warned
+from dragoman.store.local import FolderStore
+from dragoman.training import fitting, loop
+from tests.support.sessions import Lab, final, trained
+from tests.support.tiny import CPU, Tiny, make
+
+GIB = 1 << 30
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    return make(tmp_path_factory.mktemp("fit"))
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    made = Lab(tmp_path_factory.mktemp("lab"))
+    made.train("plain")
+    return made
+
+
+def fit(run: Tiny, free: int, **options: Any) -> fitting.Fit:
+    config = run.config.model_copy(update={"training": run.config.training.model_copy(update=options)})
+    return fitting.fit(config, run.model(), CPU, run.made.corpus, run.plan.pairs_per_step, free)
+
+
+def test_with_memory_to_spare_a_step_is_computed_at_once(run: Tiny) -> None:
+    roomy = fit(run, 64 * GIB)
+    assert roomy == fitting.Fit(16 * 2 * run.config.data.max_tokens, checkpointing=False)
+    assert fit(run, 640 * GIB) == roomy, "more than a step can have is not asked for: it would differ between machines"
+
+
+def test_less_memory_means_smaller_microbatches_then_checkpointing_then_a_warning(run: Tiny) -> None:
+    less, little, none = (fit(run, free) for free in (GIB // 10, GIB // 25, GIB // 100))
+    assert fit(run, GIB).microbatch_tokens >= less.microbatch_tokens > little.microbatch_tokens > none.microbatch_tokens
+    assert not fit(run, GIB).checkpointing
+    assert little.checkpointing
+    assert not fit(run, GIB // 25, gradient_checkpointing="off").checkpointing
+    assert fit(run, GIB, gradient_checkpointing="on").checkpointing
+    assert "memory may run out: about 0.0 GiB are needed, 0.0 GiB are free" in none.warning
+    assert none.microbatch_tokens == 1
+    assert fit(run, GIB // 100, microbatch_tokens=77).microbatch_tokens == 77
+
+
+def test_the_choice_is_kept_when_a_run_continues_on_another_machine(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.prepared("moved", like="plain")
+    stop_before(monkeypatch, 4)
+    assert lab.train("moved", microbatch_tokens=150).exit_code == 75
+    monkeypatch.undo()
+    monkeypatch.setattr(fitting, "free_bytes", lambda device: 1)
+    assert lab.train("moved", microbatch_tokens=150).outcome == "done"
+    started = [event for event in lab.events if isinstance(event, SessionStarted)]
+    assert started[-1].microbatch_tokens == 150
+    assert not [event for event in lab.events if isinstance(event, Warned)]
+
+
+def test_a_machine_with_too_little_memory_says_so_and_tries(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.prepared("small", like="plain")
+    monkeypatch.setattr(fitting, "free_bytes", lambda device: 1)
+    assert lab.train("small").outcome == "done"
+    assert [event.message for event in lab.events if isinstance(event, Warned) and "dragoman estimate" in event.message]
+
+
+def test_layers_computed_twice_give_the_same_bits(lab: Lab) -> None:
+    """Also with dropout, whose random numbers are drawn again."""
+    lab.prepared("twice", like="plain")
+    lab.train("twice", gradient_checkpointing="on")
+    assert trained(lab.folder / "twice") == trained(lab.folder / "plain")
+    assert final(lab.folder / "twice") == final(lab.folder / "plain")
+
+
+@pytest.mark.parametrize("forward", ["packed", "reference"])
+def test_when_one_pair_does_not_fit_its_layers_are_computed_twice(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, forward: str
+) -> None:
+    """And it stays so when the run continues."""
+    name = f"one-{forward}"
+    lab.prepared(name, like="plain")
+    real = loop.train_step
+
+    def short(forward: Any, *values: Any, **options: Any) -> Any:
+        if options["step"] == 2 and not forward.checkpointing:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(forward, *values, **options)
+
+    monkeypatch.setattr(loop, "train_step", short)
+    assert lab.train(name, microbatch_tokens=1, forward=forward).outcome == "done"
+    assert [event.step for event in lab.events if isinstance(event, OutOfMemory)] == [3]
+    newest = RunLog(FolderStore(lab.folder / name)).newest
+    assert newest is not None
+    state = json.loads((lab.folder / name / newest.folder / "training/state.json").read_text())
+    assert (state["checkpointing"], state["out_of_memory"]) == (True, [[3, 1]])
+
+
+def test_it_is_not_done_against_the_options(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.prepared("against", like="plain")
+
+    def never(*values: Any, **options: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(loop, "train_step", never)
+    with pytest.raises(InputError, match="one pair at a time"):
+        lab.train("against", gradient_checkpointing="off")
+
+
+def stop_before(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Have the session asked to stop when it is about to compute a step."""
+    import signal
+
+    real: Callable[..., Any] = loop.train_step
+
+    def interrupted(*values: Any, **options: Any) -> Any:
+        if options["step"] == step:
+            signal.raise_signal(signal.SIGTERM)
+        return real(*values, **options)
+
+    monkeypatch.setattr(loop, "train_step", interrupted)
+
+
+def test_free_memory_is_that_of_the_machine(tmp_path: Path) -> None:
+    assert 0 < fitting.free_bytes(torch.device("cpu")) < 1 << 50
