@@ -19,13 +19,13 @@ from dragoman.model.sizes import KNOWN, Sizes, of_file
 MODELS = ("facebook/nllb-200-distilled-600M", "facebook/nllb-200-distilled-1.3B", "facebook/nllb-200-3.3B")
 """Reckoned with when no model is named."""
 WAYS: tuple[dict[str, str], ...] = (
-    {"vocabulary": "full", "optimizer": "adamw", "adapter": "none"},
     {"vocabulary": "active", "optimizer": "adamw", "adapter": "none"},
-    {"vocabulary": "full", "optimizer": "adamw8bit", "adapter": "none"},
+    {"vocabulary": "full", "optimizer": "adamw", "adapter": "none"},
     {"vocabulary": "active", "optimizer": "adamw8bit", "adapter": "none"},
-    {"vocabulary": "full", "optimizer": "adamw", "adapter": "lora"},
+    {"vocabulary": "full", "optimizer": "adamw8bit", "adapter": "none"},
+    {"vocabulary": "active", "optimizer": "adamw", "adapter": "lora"},
 )
-"""Ways to train, by how little they depart from training everything; the first with room is recommended."""
+"""Ways to train, the usual one first; the first with room is recommended."""
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,24 @@ from tests.support.sessions import Lab, final, trained
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"precision": "fp32"},
+        {"precision": "bf16"},
+        {"precision": "fp16"},
+        {"adapter": "lora", "vocabulary": "active"},
+        {"optimizer": "adamw8bit"},
+        {"optimizer": "adafactor", "precision": "fp16"},
+    ],
+    ids=str,
+)
 def test_a_deterministic_resume_is_bit_identical(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, str]
 ) -> None:
-    if precision == "bf16" and torch.cuda.get_device_capability() < (8, 0):
+    if options.get("precision") == "bf16" and torch.cuda.get_device_capability() < (8, 0):
         pytest.skip("this GPU only emulates bf16")
-    lab = Lab(tmp_path, {"device": "cuda", "precision": precision, "deterministic": True})
+    lab = Lab(tmp_path, {"device": "cuda", "deterministic": True} | options)
     lab.train("plain")
     real: Callable[..., object] = loop.train_step
 

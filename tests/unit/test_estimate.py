@@ -16,14 +16,14 @@ from dragoman.config import from_flat
 from dragoman.errors import ExitCode, InputError
 from dragoman.estimate import MODELS, Estimate, estimate
 
-WAYS = ["full", "active", "full 8 bit", "active 8 bit", "LoRA"]
+WAYS = ["active", "full", "active 8 bit", "full 8 bit", "LoRA"]
 FIT = {
-    "t4": {"600M": "full active full8 active8 lora", "1.3B": "active8 lora", "3.3B": ""},
-    "l4": {"600M": "full active full8 active8 lora", "1.3B": "active full8 active8 lora", "3.3B": ""},
+    "t4": {"600M": "active full active8 full8 lora", "1.3B": "active8 lora", "3.3B": ""},
+    "l4": {"600M": "active full active8 full8 lora", "1.3B": "active active8 full8 lora", "3.3B": "lora"},
     "a100-80": {
-        "600M": "full active full8 active8 lora",
-        "1.3B": "full active full8 active8 lora",
-        "3.3B": "full active full8 active8 lora",
+        "600M": "active full active8 full8 lora",
+        "1.3B": "active full active8 full8 lora",
+        "3.3B": "active full active8 full8 lora",
     },
 }
 """What the model says of three GPUs; none of it was measured on one."""
@@ -48,12 +48,12 @@ def test_known_gpus_hold_what_they_held(gpu: str) -> None:
     ("gpu", "recommended"),
     [
         ("t4", ["active", "lora", ""]),
-        ("l4", ["full", "full8", ""]),
-        ("a100-40", ["full", "full", "active8"]),
-        ("h200-141", ["full", "full", "full"]),
+        ("l4", ["active", "active8", "lora"]),
+        ("a100-40", ["active", "active", "active8"]),
+        ("h200-141", ["active", "active", "active"]),
     ],
 )
-def test_the_way_that_departs_least_and_has_room_is_recommended(gpu: str, recommended: list[str]) -> None:
+def test_the_first_way_that_has_room_is_recommended(gpu: str, recommended: list[str]) -> None:
     rows = estimate(from_flat({}), [gpu])
     found = [[short(row) for row in rows if row.model == model and row.recommended] for model in MODELS]
     assert [" ".join(names) for names in found] == recommended
@@ -143,8 +143,8 @@ def test_a_person_reads_every_way_of_the_gpus_that_are_named(capsys: pytest.Capt
         "L4, 22.0 GiB, bf16",
     ]
     assert len(lines) == 2 * (1 + 3 * (1 + len(WAYS))) + 1
-    assert lines[2].endswith("tokens, if that is the whole step")
-    assert re.fullmatch(r"  \* active vocabulary, adamw +\d+\.\d GiB +[\d,]+ tokens, recommended", lines[3])
+    assert re.fullmatch(r"  \* active vocabulary, adamw +\d+\.\d GiB +[\d,]+ tokens, recommended", lines[2])
+    assert sum(line.endswith("tokens, if that is the whole step") for line in lines) > 0
     assert sum("does not fit" in line for line in lines) > 0
 
 
@@ -160,7 +160,7 @@ def test_a_program_reads_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert row == {
         "gpu": "l4",
         "model": MODELS[0],
-        "vocabulary": "full",
+        "vocabulary": "active",
         "optimizer": "adamw",
         "adapter": "none",
         "lora_rank": 16,
@@ -174,7 +174,7 @@ def test_a_program_reads_json(capsys: pytest.CaptureFixture[str]) -> None:
         "recommended": True,
     }
     assert 0 < row["tokens"] < row["tokens_alone"]
-    assert row["need_bytes"] > 10e9
+    assert row["need_bytes"] > 6e9
 
 
 def test_no_tensor_library_is_loaded() -> None:

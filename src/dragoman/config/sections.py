@@ -86,6 +86,19 @@ class ModelConfig(FrozenModel):
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Override every dropout of the model's configuration."""
 
+    adapter: Literal["none", "lora"] = "none"
+    """What is trained: the model itself, or thin matrices beside its frozen ones, which are added to it when it is
+    saved (LoRA; needs the extra `lora`)."""
+
+    lora_rank: Annotated[int, Field(ge=1)] = 16
+    """Width of the thin matrices."""
+
+    lora_alpha: Annotated[float, Field(gt=0)] | None = None
+    """What the adapters give is multiplied by this over --lora-rank; left out: twice the rank."""
+
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout of what the adapters read."""
+
 
 class TrainingConfig(FrozenModel):
     """How it is tuned."""
@@ -111,14 +124,18 @@ class TrainingConfig(FrozenModel):
     forward: Literal["packed", "reference"] = "packed"
     """Forward pass: without padding, or transformers' own, which gives the same numbers more slowly."""
 
-    vocabulary: Literal["full", "active"] = "full"
-    """Rows of the embedding that are trained: all, or those that the data uses beside a sample of the others."""
+    vocabulary: Literal["full", "active"] = "active"
+    """Rows of the embedding that are trained: all, or those that the data can use, beside a sample of the others."""
 
     gradient_checkpointing: Annotated[Literal["auto", "on", "off"], MAY_CHANGE] = "auto"
     """Compute every layer a second time instead of keeping what is inside; auto: when memory is short."""
 
+    optimizer: Literal["adamw", "adamw8bit", "adafactor"] = "adamw"
+    """How weights follow their gradient: with two moments in float32, with both in 8 bits (needs the extra `8bit`), or
+    with one of rows and columns only, whose learning rate counts otherwise: 1e-3 is usual."""
+
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-5
-    """Peak learning rate of AdamW."""
+    """Peak learning rate; Adafactor multiplies it by the size of the weights."""
 
     schedule: Literal["linear", "cosine", "inverse-sqrt", "constant"] = "linear"
     """Learning rate after the warm-up."""

@@ -39,14 +39,15 @@ class ActiveVocabulary:
 
         Args:
             model: With its whole embedding; its tokens are places in `rows` from now on.
-            rows: Token ids, sorted, each once.
+            rows: Token ids, sorted, each once; frozen where the whole embedding is.
         """
+        trains = _embedding(model).requires_grad
         whole = _embedding(model).detach()
         self.rows_A = torch.from_numpy(rows)
         self.whole_VD = whole.to("cpu", copy=True)
         """The embedding as it was; rows that are trained are as they were last asked for."""
         self.others = np.setdiff1d(np.arange(len(whole)), rows, assume_unique=True)
-        _give(model, nn.Parameter(whole[self.rows_A.to(whole.device)]))
+        _give(model, nn.Parameter(whole[self.rows_A.to(whole.device)], requires_grad=trains))
 
     def take(self, whole_VD: Tensor, trained_AD: Tensor) -> None:
         """Read another state of the whole embedding: into the memory, and its rows into the trained ones."""

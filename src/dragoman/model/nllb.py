@@ -221,9 +221,13 @@ def hidden(
 
 
 def weights(model: "M2M100ForConditionalGeneration") -> Iterator[tuple[str, Tensor]]:
-    """Every weight once, by the name under which it is saved; the tied embeddings as `model.shared.weight`."""
+    """Every weight once, by the name under which it is saved; the tied embeddings as `model.shared.weight`.
+
+    Adapters are none of them; the matrices that peft has wrapped have their own names.
+    """
     for name, parameter in model.named_parameters(remove_duplicate=True):
-        yield name, parameter.detach()
+        if ".lora_" not in name:
+            yield name.replace(".base_layer.", "."), parameter.detach()
 
 
 def model_files(model: "M2M100ForConditionalGeneration", tokenizer_folder: Path) -> dict[str, bytes]:

@@ -13,6 +13,7 @@ from dragoman.journal import Evaluated, Warned
 from dragoman.model.active import outside_mass
 from dragoman.model.loss import head_nats
 from dragoman.training import saving
+from dragoman.training.forward import Forward
 
 if TYPE_CHECKING:
     from dragoman.training.session import Session
@@ -37,7 +38,8 @@ def evaluate_if_due(run: "Session") -> bool:
     pairs = [texts[row] for row in rows]
     with run.forward.whole():
         judged = judge_model("tuned", run.model, run.inputs.vocabulary, pairs, run.config.evaluation.num_beams)
-        loss, outside = _loss(run, rows)
+        loader = Loader(run.corpus, run.plan, "dev")
+        nats, outside = loss(run.forward, loader, rows, state.microbatch_tokens)
     if outside > MOST_OUTSIDE:
         share = f"{outside:.1%} of the probability goes to rows of the embedding that are not trained"
         run.journal.append(Warned(message=f"--vocabulary active: {share}; --vocabulary full trains them all"))
@@ -47,7 +49,7 @@ def evaluate_if_due(run: "Session") -> bool:
     run.journal.append(
         Evaluated(
             step=state.step,
-            loss=loss,
+            loss=nats,
             outside=outside,
             chrf=judged.mean_chrf,
             directions=judged.to_json()["directions"],
@@ -76,23 +78,29 @@ def dev_rows(run: "Session") -> list[int]:
     return rows
 
 
-def _loss(run: "Session", rows: list[int]) -> tuple[float, float]:
-    """Nats per target token of the dev sample over the whole vocabulary, without smoothing or dropout.
+def loss(forward: Forward, loader: Loader, rows: list[int], limit: int) -> tuple[float, float]:
+    """Nats per target token of some pairs over the whole vocabulary, without smoothing or dropout.
 
-    The second figure is the share of the probability that untrained rows of the embedding get.
+    Args:
+        forward: Its model holds the whole embedding.
+        loader: Of the pairs, which it gives as token ids.
+        rows: Which pairs of the loader's split.
+        limit: Largest number of source and target tokens in one forward pass.
+
+    Returns:
+        The loss, and the share of the probability that untrained rows of the embedding get.
     """
-    loader = Loader(run.corpus, run.plan, "dev")
-    forward, active = run.forward.plain(), run.forward.active
+    forward, model = forward.plain(), forward.model
     ordered = loader.sorted(np.array(rows, dtype=np.int64))
     total, outside = 0.0, 0.0
-    run.model.eval()
-    with torch.inference_mode(), run.arithmetic.autocast():
-        for part in loader.microbatches(ordered, run.state.microbatch_tokens, padded=not forward.packed):
+    model.eval()
+    with torch.inference_mode(), forward.arithmetic.autocast():
+        for part in loader.microbatches(ordered, limit, padded=not forward.packed):
             hidden_ND, labels_N = forward.hidden(loader.packed(ordered[part]))
-            total += float(head_nats(hidden_ND, run.model.lm_head.weight, labels_N, 0.0).plain)
-            if active:
-                outside += float(outside_mass(hidden_ND, run.model.lm_head.weight, active.rows_A))
-    run.model.train()
+            total += float(head_nats(hidden_ND, model.lm_head.weight, labels_N, 0.0).plain)
+            if forward.active:
+                outside += float(outside_mass(hidden_ND, model.lm_head.weight, forward.active.rows_A))
+    model.train()
     tokens = loader.target_tokens(ordered)
     return total / tokens, outside / tokens
 

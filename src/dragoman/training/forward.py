@@ -14,6 +14,7 @@ from dragoman.data.loader import PackedBatch
 from dragoman.model import nllb
 from dragoman.model import packed as without_padding
 from dragoman.model.active import ActiveVocabulary
+from dragoman.model.adapters import Lora
 from dragoman.model.loss import Nats, Negatives, head_nats
 from dragoman.training.optimizer import Arithmetic
 
@@ -32,6 +33,8 @@ class Forward:
     smoothing: float = 0.0
     active: ActiveVocabulary | None = None
     """The trained rows, when the model holds no others."""
+    lora: Lora | None = None
+    """The adapters, when nothing else is trained."""
     checkpointing: bool = False
     """Compute the layers a second time in the backward pass instead of keeping what is inside."""
 

@@ -15,7 +15,7 @@ from dragoman.config import RunConfig
 from dragoman.errors import Diverged, DragomanError, ExitCode, InputError, Superseded
 from dragoman.journal import Event, OutOfMemory, RolledBack, SessionEnded, StepSkipped
 from dragoman.store.disk import Disk
-from dragoman.training import dev, fitting, saving, session
+from dragoman.training import dev, fitting, parity, saving, session
 from dragoman.training.metrics import Metrics
 from dragoman.training.optimizer import learning_rate
 from dragoman.training.replication import Replication
@@ -244,6 +244,8 @@ def _end(run: Session, reason: str) -> Ending:
         saving.save(run, "last" if done else reason)
     if run.safe_step < run.state.step:
         done, reason = False, "the last checkpoint could not be saved"
+    if done and run.forward.lora:
+        parity.check_merged(run)
     outcome = "done" if done else "stopped"
     words = reason or "all steps done"
     saving.finish(run, outcome, words)

@@ -1,9 +1,11 @@
-"""AdamW, its learning rate as a pure function of the step, and the arithmetic of a device."""
+"""The optimizer, its learning rate as a pure function of the step, and the arithmetic of a device."""
 
+import logging
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +13,10 @@ from torch import Tensor
 from dragoman.config import TrainingConfig
 from dragoman.errors import InputError
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
+COUNT = "step"
+"""Under this key every optimizer counts its updates of a parameter."""
+SMALL_RATE = 3e-4
+"""Peak learning rates below this leave a model almost as it was under Adafactor, whose steps are shares of a weight."""
 
 
 def warmup_steps(training: TrainingConfig, total_steps: int) -> int:
@@ -42,25 +47,71 @@ def learning_rate(training: TrainingConfig, step: int, total_steps: int) -> floa
             return peak * math.sqrt(max(1, warmup) / (step + 1)) if step >= warmup else peak
 
 
-def build(named: Iterable[tuple[str, torch.nn.Parameter]], training: TrainingConfig) -> torch.optim.AdamW:
-    """Fused AdamW; only matrices decay."""
-    parameters = [parameter for _, parameter in named]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": training.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=training.learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=True)
+def build(named: Iterable[tuple[str, torch.nn.Parameter]], training: TrainingConfig) -> torch.optim.Optimizer:
+    """The optimizer of the parameters that are trained; only matrices decay.
+
+    adamw is torch's, fused. adamw8bit is that of bitsandbytes: both moments in 8 bits, in
+    blocks of 256 (Dettmers et al. 2022). adafactor is torch's: a second moment of rows and
+    columns, no first one; the learning rate is multiplied by the root mean square of the
+    weights, at least 1e-3 (Shazeer and Stern 2018, section 8), and is never above 1/sqrt(step).
+
+    Raises:
+        InputError: A package is missing.
+    """
+    parameters = [parameter for _, parameter in named if parameter.requires_grad]
+    matrices, vectors = [p for p in parameters if p.ndim >= 2], [p for p in parameters if p.ndim < 2]
+    decaying = ((matrices, training.weight_decay), (vectors, 0.0))
+    groups = [{"params": some, "weight_decay": decay} for some, decay in decaying if some]
+    rate = training.learning_rate
+    match training.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.999), eps=1e-8, fused=True)
+        case "adafactor":
+            return torch.optim.Adafactor(groups, lr=rate)
+        case "adamw8bit":
+            return _bitsandbytes().optim.AdamW8bit(groups, lr=rate, betas=(0.9, 0.999), eps=1e-8)
+
+
+def check(training: TrainingConfig) -> None:
+    """Look whether the optimizer is installed.
+
+    Raises:
+        InputError: It is not.
+    """
+    if training.optimizer == "adamw8bit":
+        _bitsandbytes()
+
+
+def _bitsandbytes() -> Any:
+    # It reports a missing package of kernels that only inference uses.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    try:
+        import bitsandbytes
+    except ImportError as error:
+        message = f"--optimizer adamw8bit needs bitsandbytes ({error})"
+        raise InputError(message, "pip install 'dragoman[8bit]'") from None
+    return bitsandbytes
+
+
+def advice(training: TrainingConfig) -> str:
+    """What to say about the learning rate; empty when there is nothing."""
+    if training.optimizer != "adafactor" or training.learning_rate >= SMALL_RATE:
+        return ""
+    rate = f"--learning-rate {training.learning_rate:g}"
+    return f"{rate}: Adafactor changes a weight by this share of its size at each step; 1e-3 is usual, 5e-5 AdamW's"
 
 
 def moments(
     optimizer: torch.optim.Optimizer, named: Iterable[tuple[str, torch.nn.Parameter]]
 ) -> Iterator[tuple[str, Tensor]]:
-    """Both moments of every parameter, as `exp_avg.NAME` and `exp_avg_sq.NAME`; none before the first update."""
+    """All that the optimizer remembers of every parameter but the count of updates; nothing before the first one.
+
+    As `exp_avg.NAME` and `exp_avg_sq.NAME` of AdamW, and with the keys of the others.
+    """
     for name, parameter in named:
-        state = optimizer.state.get(parameter, {})
-        for moment in MOMENTS:
-            if moment in state:
-                yield f"{moment}.{name}", state[moment]
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if key != COUNT:
+                yield f"{key}.{name}", value
 
 
 def restore_moments(
@@ -73,11 +124,23 @@ def restore_moments(
     optimizer.state.clear()
     if updates == 0:
         return
-    for name, parameter in named:
-        optimizer.state[parameter] = {
-            "step": torch.tensor(float(updates), dtype=torch.float32, device=parameter.device),
-            **{moment: stored[f"{moment}.{name}"].to(parameter.device).clone() for moment in MOMENTS},
-        }
+    by_name = dict(named)
+    for full, tensor in stored.items():
+        key, _, name = full.partition(".")
+        parameter = by_name[name]
+        state = optimizer.state[parameter]
+        if not state:
+            state[COUNT] = _count(optimizer, parameter, updates)
+        state[key] = tensor.to(parameter.device, copy=True)
+
+
+def _count(optimizer: torch.optim.Optimizer, parameter: Tensor, updates: int) -> Tensor | int:
+    """The number of updates as the optimizer keeps it beside a parameter."""
+    if isinstance(optimizer, torch.optim.AdamW):  # the fused one
+        return torch.tensor(float(updates), dtype=torch.float32, device=parameter.device)
+    if isinstance(optimizer, torch.optim.Adafactor):
+        return torch.tensor(float(updates), dtype=torch.float32)
+    return updates
 
 
 @dataclass(frozen=True)

@@ -234,6 +234,8 @@ def _load_base(run: "Session") -> None:
         return
     fresh = nllb.load(run.inputs.base, run.config.model.dropout)
     state.load_weights(run.forward, dict(nllb.weights(fresh)))
+    if run.forward.lora:
+        run.forward.lora.restart()
     run.optimizer.state.clear()
     run.state = TrainState(run.state.microbatch_tokens, run.state.checkpointing, out_of_memory=run.state.out_of_memory)
 

@@ -24,14 +24,14 @@ from dragoman.data.corpus import Corpus
 from dragoman.data.loader import Loader
 from dragoman.errors import InputError
 from dragoman.journal import Event, Journal, SessionStarted, Warned
-from dragoman.model import nllb
+from dragoman.model import adapters, nllb
 from dragoman.model.active import ActiveVocabulary
 from dragoman.model.vocabulary import check_codes
 from dragoman.store.disk import Disk
 from dragoman.store.local import FolderStore
 from dragoman.store.record import CheckpointRecord
 from dragoman.training import durable as durable_store
-from dragoman.training import fitting, inputs, saving
+from dragoman.training import fitting, inputs, optimizer, saving
 from dragoman.training.durable import Durable
 from dragoman.training.forward import Forward
 from dragoman.training.inputs import Inputs
@@ -109,11 +109,13 @@ def check(config: RunConfig) -> Path:
     """Look at everything that can be judged without touching data or disk; returns the run folder.
 
     Raises:
-        InputError: Languages, device, precision or store are wrong.
+        InputError: Languages, device, precision or store are wrong, or a package is missing.
     """
     folder = run_folder(config)
     inputs.directions_of(config)
     choose_arithmetic(config.training.device, config.training.precision)
+    adapters.check(config.model)
+    optimizer.check(config.training)
     url = url_of(config, folder)
     exists = (folder / CONFIG).exists()
     if config.save.resume == "must" and not exists and url is None:
@@ -213,6 +215,8 @@ def open_session(
         state=TrainState(fit.microbatch_tokens, fit.checkpointing),
         replication=Replication(folder, durable.url, durable.owner, journal) if durable else None,
     )
+    if advice := optimizer.advice(config.training):
+        journal.append(Warned(message=advice))
     _write_root(run, store.disk)
     log.clean()
     saving.load(run, begun)
@@ -283,6 +287,8 @@ def _forward(
     training = config.training
     forward = Forward(model, arithmetic, training.forward == "packed", training.label_smoothing)
     _check_first_batch(forward, loader, made, journal)
+    if config.model.adapter == "lora":
+        forward = replace(forward, lora=adapters.Lora(model, config.model, training.seed))
     if training.vocabulary == "active":
         forward = replace(forward, active=ActiveVocabulary(model, made.corpus.rows))
     return forward

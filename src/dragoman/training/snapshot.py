@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from dragoman.model.adapters import Merged, computed
 from dragoman.store.base import CARD
 from dragoman.store.card import seal
 from dragoman.training import card, state
@@ -106,7 +107,7 @@ class HostBuffers:
             torch.cuda.current_stream(self._stream.device).wait_event(self._copied)
             self._copied = None
 
-    def _like(self, file: str, name: str, tensor: Tensor) -> Tensor:
+    def _like(self, file: str, name: str, tensor: Tensor | Merged) -> Tensor:
         found = self._buffers.get((file, name))
         if found is None or found.shape != tensor.shape or found.dtype != tensor.dtype:
             # One by one: torch rounds pinned memory up to a power of two, which most tensors are and their sum is not.
@@ -115,9 +116,9 @@ class HostBuffers:
         return found
 
 
-def _copy(pairs: list[tuple[Tensor, Tensor]]) -> None:
+def _copy(pairs: list[tuple[Tensor, Tensor | Merged]]) -> None:
     for copy, tensor in pairs:
-        copy.copy_(tensor, non_blocking=True)
+        copy.copy_(computed(tensor), non_blocking=True)
 
 
 def num_bytes(tensors: Tensors) -> int:
@@ -147,7 +148,7 @@ def take(run: "Session", tensors: Tensors, wait: Callable[[], None] = lambda: No
         pairs_seen=run.plan.pairs_seen(now.step),
         tensors=tensors,
         wait=wait,
-        small=state.small_files(now, run.small_files | {CARD: _card(run)}, run.config),
+        small=state.small_files(now, run.small_files | {CARD: _card(run)} | _adapter_settings(run), run.config),
         config=run.config.digest(),
         corpus=run.corpus.digest,
         metrics={"chrf": now.best_chrf} if now.best_chrf >= 0 else {},
@@ -156,6 +157,10 @@ def take(run: "Session", tensors: Tensors, wait: Callable[[], None] = lambda: No
         best=run.best,
         keep=run.config.save.keep,
     )
+
+
+def _adapter_settings(run: "Session") -> dict[str, bytes]:
+    return {state.ADAPTER_SETTINGS: run.forward.lora.settings_file()} if run.forward.lora else {}
 
 
 def _card(run: "Session") -> bytes:

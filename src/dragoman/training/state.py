@@ -5,12 +5,17 @@
     training/state.json                                position, counters, best, scaler
     training/config.yaml                               the run's configuration
 
+With adapters the model is the merged one, the moments are those of the adapters, and
+
+    training/adapter/                                  the adapters, as peft reads them
+    training/base.safetensors                          the frozen matrices beside them, bit for bit
+
 Tensors are streamed to the disk one by one and hashed on the way. Whether they are the
 live ones or a copy makes no difference here (`snapshot.py`).
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +26,7 @@ from torch import Tensor
 from dragoman.config import RunConfig
 from dragoman.errors import Damaged
 from dragoman.model import nllb
+from dragoman.model.adapters import Merged, computed
 from dragoman.store.disk import Disk
 from dragoman.store.record import FileEntry
 from dragoman.training import optimizer as adamw
@@ -30,14 +36,23 @@ WEIGHTS = "model.safetensors"
 MOMENTS = "training/optimizer.safetensors"
 STATE = "training/state.json"
 CONFIG = "training/config.yaml"
+ADAPTER = "training/adapter/adapter_model.safetensors"
+ADAPTER_SETTINGS = "training/adapter/adapter_config.json"
+FROZEN = "training/base.safetensors"
 KEPT_LOSSES = 50
 WRITE_BYTES = 1 << 20
 """Tensors below this size are written together."""
 
-Tensors = dict[str, dict[str, Tensor]]
+Tensors = Mapping[str, Mapping[str, Tensor | Merged]]
 """The tensors of a checkpoint, by file and by name."""
 
-_DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.bfloat16: "BF16", torch.float16: "F16"}
+_DTYPES = {
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.uint8: "U8",
+}
 
 
 @dataclass
@@ -76,10 +91,13 @@ class TrainState:
 
 def tensors(forward: Forward, optimizer: torch.optim.Optimizer) -> Tensors:
     """All tensors that a checkpoint holds, as training has them: the optimizer's step changes them, nothing else."""
-    return {
+    held: dict[str, Mapping[str, Tensor | Merged]] = {
         WEIGHTS: weights(forward),
         MOMENTS: dict(adamw.moments(optimizer, forward.model.named_parameters())),
     }
+    if forward.lora:
+        held |= {ADAPTER: forward.lora.tensors(), FROZEN: forward.lora.frozen()}
+    return held
 
 
 def small_files(state: TrainState, beside: dict[str, bytes], config: RunConfig) -> dict[str, bytes]:
@@ -109,26 +127,28 @@ def write(disk: Disk, folder: Path, small: dict[str, bytes], large: Tensors, upd
     Raises:
         OSError: The disk failed; nothing outside `folder` was touched.
     """
-    disk.make_folders(folder / "training")
     contents: dict[str, Iterable[Any]] = {name: [content] for name, content in small.items()}
-    metadata = {WEIGHTS: {"format": "pt"}, MOMENTS: {"updates": str(updates)}}
-    contents |= {name: safetensors_chunks(named, metadata[name]) for name, named in large.items()}
+    metadata = {MOMENTS: {"updates": str(updates)}}
+    contents |= {name: safetensors_chunks(named, metadata.get(name, {"format": "pt"})) for name, named in large.items()}
+    folders = sorted({(folder / name).parent for name in contents})
+    for each in folders:
+        disk.make_folders(each)
     files = {name: disk.write(folder / name, chunks) for name, chunks in contents.items()}
-    disk.sync_folder(folder / "training")
-    disk.sync_folder(folder)
+    for each in reversed(folders):
+        disk.sync_folder(each)
     return files
 
 
-def weights(forward: Forward) -> dict[str, Tensor]:
-    """Every weight of the whole model, by the name under which it is saved."""
+def weights(forward: Forward) -> Mapping[str, Tensor | Merged]:
+    """Every weight of the whole model, by the name under which it is saved; adapters are added when it is."""
     found = dict(nllb.weights(forward.model))
     if forward.active:
         found[nllb.EMBEDDING] = forward.active.put_back(found[nllb.EMBEDDING])
-    return found
+    return {**found, **forward.lora.merged()} if forward.lora else found
 
 
 def load_weights(forward: Forward, saved: dict[str, Tensor]) -> None:
-    """Put the weights of a whole model into the one that is trained."""
+    """Put the weights of a whole model, without adapters, into the one that is trained."""
     with torch.no_grad():
         for name, weight in nllb.weights(forward.model):
             if forward.active and name == nllb.EMBEDDING:
@@ -154,13 +174,18 @@ def restore(folder: Path, forward: Forward, optimizer: torch.optim.Optimizer) ->
     if saved.keys() != names:
         odd = sorted(saved.keys() ^ names)[0]
         raise Damaged(f"{folder / WEIGHTS}: holds another model ({odd})", "--model as in the run's config.yaml")
+    if forward.lora:
+        saved |= load_file(folder / FROZEN)
+        forward.lora.take(load_file(folder / ADAPTER))
     load_weights(forward, saved)
     moments = load_file(folder / MOMENTS) if state.updates else {}
     adamw.restore_moments(optimizer, forward.model.named_parameters(), moments, state.updates)
     return state
 
 
-def safetensors_chunks(tensors: dict[str, Tensor], metadata: dict[str, str]) -> Iterator[bytes | memoryview]:
+def safetensors_chunks(
+    tensors: Mapping[str, Tensor | Merged], metadata: dict[str, str]
+) -> Iterator[bytes | memoryview]:
     """A safetensors file as chunks: the header, then each tensor as it is copied to the host.
 
     The format: 8 bytes of header length, a JSON header padded with spaces to a multiple of
@@ -169,7 +194,7 @@ def safetensors_chunks(tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
     header: dict[str, Any] = {"__metadata__": metadata}
     start = 0
     for name, tensor in tensors.items():
-        end = start + tensor.numel() * tensor.element_size()
+        end = start + tensor.nbytes
         entry = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
         header[name] = entry
         start = end
@@ -178,7 +203,7 @@ def safetensors_chunks(tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
     yield len(encoded).to_bytes(8, "little") + encoded
     small = bytearray()
     for tensor in tensors.values():
-        flat: Any = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+        flat: Any = computed(tensor).cpu().contiguous().view(-1).view(torch.uint8).numpy()
         if len(small) + flat.nbytes <= WRITE_BYTES:
             small += memoryview(flat)
             continue
