@@ -43,6 +43,8 @@ def reason_to_save(run: "Session", improved: bool = False) -> str:
     settings, step, now = run.config.save, run.state.step, time.monotonic()
     under_way = run.saver.attempt.snapshot if run.saver.attempt else None
     last_step, last_time = (under_way.step, under_way.time) if under_way else (run.safe_step, run.safe_time)
+    if improved:
+        return "best"
     if step % settings.save_steps == 0:
         return f"every {settings.save_steps} steps"
     if run.failed_time is not None and not under_way:
