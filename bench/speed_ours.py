@@ -28,7 +28,7 @@ from dragoman.model.vocabulary import REAL_VOCABULARY
 from dragoman.model.vocabulary import load as load_tokenizer
 from dragoman.store.disk import Disk
 from dragoman.training import forward as forward_pass
-from dragoman.training import inputs, session
+from dragoman.training import inputs, trainee
 from dragoman.training.forward import Forward
 from dragoman.training.optimizer import Arithmetic, build
 from dragoman.training.step import StepResult, train_step
@@ -223,7 +223,7 @@ def training_of(
         stack.enter_context(mock.patch.object(active, "NUM_NEGATIVES", sampled))
         if rung.whole_logits:
             stack.enter_context(mock.patch.object(forward_pass, "head_nats", whole_nats))
-        arithmetic = session.set_up_torch(config)
+        arithmetic = trainee.set_up_torch(config)
         yield _training(config, corpus, model, arithmetic)
 
 
@@ -238,7 +238,7 @@ def _training(config: RunConfig, corpus: Corpus, model: Any, arithmetic: Arithme
         active.ActiveVocabulary(model, corpus.rows) if is_active else None,
         training.gradient_checkpointing == "on",
     )
-    loader = Loader(corpus, session.plan_of(config, corpus), active=is_active)
+    loader = Loader(corpus, trainee.plan_of(config, corpus), active=is_active)
     return Training(config, corpus, forward, build(model.named_parameters(), training), loader, arithmetic.scaler())
 
 
@@ -270,7 +270,7 @@ def run(
 def positions(rung: Rung, scale: Scale, corpus: Corpus, steps: range) -> Counts:
     """Positions and tokens of these steps, without training."""
     config = rung.config(scale)
-    loader = Loader(corpus, session.plan_of(config, corpus))
+    loader = Loader(corpus, trainee.plan_of(config, corpus))
     is_packed = config.training.forward == "packed"
     return sum((_counts(loader, step, is_packed) for step in steps), Counts())
 

@@ -221,5 +221,5 @@ def test_probability_outside_the_trained_rows_is_told(lab: Lab, tmp_path: Path) 
 
 def test_the_whole_vocabulary_has_nothing_outside(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
-    lab.train("full")
+    lab.train("full", vocabulary="full")
     assert [event.outside for event in lab.events if isinstance(event, Evaluated)] == [0.0, 0.0]

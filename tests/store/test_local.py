@@ -233,3 +233,27 @@ def test_a_lease_whose_answer_was_lost_is_ours(tmp_path: Path) -> None:
     lease = take_lease(log, "here")
     assert take_lease(log, "here") == lease
     assert len(log.records) == 1
+
+
+def test_a_record_whose_unfinished_self_was_taken_for_debris_is_written_again(tmp_path: Path) -> None:
+    """The machine that holds the lease cleans up while another one is about to take it."""
+
+    class Cleaned(Disk):
+        times = 2
+
+        def link(self, old: Path, new: Path) -> None:
+            if self.times:
+                self.times -= 1
+                old.unlink()
+            super().link(old, new)
+
+    disk = Cleaned()
+    disk.times = 0
+    store = FolderStore(tmp_path / "store", disk)
+    store.prepare()
+    disk.times = 2
+    take_lease(RunLog(store), "here")
+    assert [record.kind for record in store.records()] == ["lease"]
+    disk.times = 3
+    with pytest.raises(StoreUnavailable):
+        take_lease(RunLog(store), "there")

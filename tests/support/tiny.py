@@ -15,7 +15,7 @@ from dragoman.data.loader import Loader
 from dragoman.journal import Journal
 from dragoman.model import nllb
 from dragoman.store.disk import Disk
-from dragoman.training import inputs, session
+from dragoman.training import inputs, trainee
 from dragoman.training.forward import Forward
 from dragoman.training.inputs import Inputs
 from dragoman.training.optimizer import Arithmetic, build, learning_rate
@@ -94,5 +94,5 @@ def make(folder: Path, rows: int = 200, **options: Any) -> Tiny:
     run = folder / "run"
     (run / "dragoman").mkdir(parents=True, exist_ok=True)
     made = inputs.obtain(config, run, Journal(run / JOURNAL), Disk())
-    plan = session.plan_of(config, made.corpus)
+    plan = trainee.plan_of(config, made.corpus)
     return Tiny(config, made, plan, Loader(made.corpus, plan))

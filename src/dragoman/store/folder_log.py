@@ -11,6 +11,9 @@ from dragoman.store.record import COPY_BACK, LOG, Record, parse, record_name
 _RECORD = re.compile(r"\d{6,}\.json")
 
 
+_NUM_TRIES = 3
+
+
 class FolderLog:
     """The log in the folder `root`. All of it raises `OSError` as the disk gives it.
 
@@ -56,14 +59,20 @@ class FolderLog:
             NumberTaken: Another one has it.
         """
         target, temporary = self._root / record_name(record.seq), self._part_of(record)
-        self._disk.write(temporary, [record.to_bytes()])
-        if self._single_writer:
-            self._disk.rename(temporary, target)
+        for attempt in range(_NUM_TRIES):
+            self._disk.write(temporary, [record.to_bytes()])
+            try:
+                if self._single_writer:
+                    self._disk.rename(temporary, target)
+                else:
+                    self._disk.link(temporary, target)
+            except FileExistsError:
+                self.has(record)
+            except FileNotFoundError:  # whoever holds the lease takes what is unfinished for debris
+                if attempt == _NUM_TRIES - 1:
+                    raise
+                continue
             return
-        try:
-            self._disk.link(temporary, target)
-        except FileExistsError:
-            self.has(record)
 
     def sync(self) -> None:
         """Make the names of all records survive a power cut."""

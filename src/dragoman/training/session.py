@@ -8,7 +8,7 @@ another session may see is changed.
 import contextlib
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,18 +24,16 @@ from dragoman.data.corpus import Corpus
 from dragoman.data.loader import Loader
 from dragoman.errors import InputError
 from dragoman.journal import Event, Journal, SessionStarted, Warned
-from dragoman.model import adapters, nllb
-from dragoman.model.active import ActiveVocabulary
-from dragoman.model.vocabulary import check_codes
+from dragoman.model import adapters
 from dragoman.store.disk import Disk
 from dragoman.store.local import FolderStore
 from dragoman.store.record import CheckpointRecord
 from dragoman.training import durable as durable_store
-from dragoman.training import fitting, inputs, optimizer, saving
+from dragoman.training import inputs, optimizer, saving, trainee
 from dragoman.training.durable import Durable
 from dragoman.training.forward import Forward
 from dragoman.training.inputs import Inputs
-from dragoman.training.optimizer import Arithmetic, build, choose_arithmetic
+from dragoman.training.optimizer import Arithmetic, choose_arithmetic
 from dragoman.training.replication import Replication
 from dragoman.training.saver import Saver
 from dragoman.training.state import TrainState
@@ -173,7 +171,7 @@ def open_session(
     folder = store.root
     compare(stored_config(folder), config, folder)
     host.be_gentle()
-    arithmetic = set_up_torch(config)
+    arithmetic = trainee.set_up_torch(config)
     journal = Journal(folder / JOURNAL, echo)
     log = RunLog(store)
     durable = durable_store.look(config, folder, log, journal)
@@ -188,12 +186,8 @@ def open_session(
     if begun:
         durable_store.bring_corpus(durable, store, begun.corpus)
     made = inputs.obtain(config, folder, journal, store.disk, begun)
-    plan = plan_of(config, made.corpus)
-    free = fitting.free_bytes(arithmetic.device)
-    model = nllb.to_device(nllb.load(made.base, config.model.dropout), arithmetic.device)
-    small_files = nllb.model_files(model, made.base)
-    fit = fitting.fit(config, model, arithmetic, made.corpus, plan.pairs_per_step, free)
-    forward = _forward(config, model, arithmetic, Loader(made.corpus, plan), made, journal)
+    plan = trainee.plan_of(config, made.corpus)
+    ready = trainee.load(config, arithmetic, made, plan, journal)
     durable_store.hold(durable, config, log, folder)
     if begun is None and durable and durable.newest:
         # Another machine began this very run while we waited for the lease: what it has done is not done again.
@@ -207,12 +201,12 @@ def open_session(
         stop=stop,
         inputs=made,
         plan=plan,
-        loader=Loader(made.corpus, plan, active=forward.active is not None),
-        forward=forward,
-        optimizer=build(model.named_parameters(), config.training),
+        loader=Loader(made.corpus, plan, active=ready.forward.active is not None),
+        forward=ready.forward,
+        optimizer=optimizer.build(ready.forward.model.named_parameters(), config.training),
         scaler=arithmetic.scaler(),
-        small_files=small_files,
-        state=TrainState(fit.microbatch_tokens, fit.checkpointing),
+        small_files=ready.small_files,
+        state=TrainState(ready.fit.microbatch_tokens, ready.fit.checkpointing),
         replication=Replication(folder, durable.url, durable.owner, journal) if durable else None,
     )
     if advice := optimizer.advice(config.training):
@@ -220,7 +214,9 @@ def open_session(
     _write_root(run, store.disk)
     log.clean()
     saving.load(run, begun)
-    _apply(run, "" if begun else fit.warning)
+    run.forward = trainee.as_stored(run.forward, config, run.state)
+    if ready.fit.warning and not begun:
+        journal.append(Warned(message=ready.fit.warning))
     _announce(run, begun)
     return run
 
@@ -249,70 +245,6 @@ def _has_begun(config: RunConfig, log: RunLog, durable: Durable | None) -> bool:
     if config.save.resume == "never" and durable and durable.newest:
         raise InputError(f"--resume never: {durable.url} holds a run", "another --store, or --resume auto")
     return begun is not None
-
-
-def plan_of(config: RunConfig, corpus: Corpus) -> BatchPlan:
-    """The order of the run's pairs."""
-    training, train = config.training, corpus.manifest["splits"]["train"]
-    per_step = config.pairs_per_step
-    if training.batch_tokens:
-        per_step = max(1, round(training.batch_tokens * train["count"] / train["target_tokens"]))
-    return BatchPlan(train["count"], per_step, training.seed, training.epochs, training.max_steps)
-
-
-def set_up_torch(config: RunConfig) -> Arithmetic:
-    """Device, precision, threads and determinism, as configured; the process's own settings."""
-    training = config.training
-    arithmetic = choose_arithmetic(training.device, training.precision)
-    if training.threads:
-        torch.set_num_threads(training.threads)
-    deterministic = training.deterministic or arithmetic.device.type == "cpu"
-    if deterministic:
-        host.cublas_workspace()
-    torch.use_deterministic_algorithms(deterministic)
-    # It would fill every new tensor with NaN, to find reads of unwritten memory; we have none.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
-    return arithmetic
-
-
-def _forward(
-    config: RunConfig,
-    model: "M2M100ForConditionalGeneration",
-    arithmetic: Arithmetic,
-    loader: Loader,
-    made: Inputs,
-    journal: Journal,
-) -> Forward:
-    """How the model is computed; proved plausible on this data before anything is trained."""
-    training = config.training
-    forward = Forward(model, arithmetic, training.forward == "packed", training.label_smoothing)
-    _check_first_batch(forward, loader, made, journal)
-    if config.model.adapter == "lora":
-        forward = replace(forward, lora=adapters.Lora(model, config.model, training.seed))
-    if training.vocabulary == "active":
-        forward = replace(forward, active=ActiveVocabulary(model, made.corpus.rows))
-    return forward
-
-
-def _check_first_batch(forward: Forward, loader: Loader, made: Inputs, journal: Journal) -> None:
-    """Prove that the base model is plausible on this data before anything is trained."""
-    rows = nllb.num_rows(forward.model)
-    check_codes(made.vocabulary, rows)
-    few = loader.packed(loader.batch(0)[:4])
-    forward.model.eval()
-    with torch.inference_mode():
-        nats = forward.plain().nats(few)
-    forward.model.train()
-    if warning := nllb.check_first_loss(float(nats.plain) / few.target_tokens, rows, made.from_scratch):
-        journal.append(Warned(message=warning))
-
-
-def _apply(run: Session, warning: str) -> None:
-    """Compute as the state says, unless the options say otherwise."""
-    asked = run.config.training.gradient_checkpointing
-    run.forward = fitting.checkpointed(run.forward, run.state.checkpointing if asked == "auto" else asked == "on")
-    if warning:
-        run.journal.append(Warned(message=warning))
 
 
 def _write_root(run: Session, disk: Disk) -> None:

@@ -1,0 +1,111 @@
+"""What a session trains: the model as it is held, computed and checked before the first step."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from dragoman import host
+from dragoman.config import RunConfig
+from dragoman.data.batch_plan import BatchPlan
+from dragoman.data.corpus import Corpus
+from dragoman.data.loader import Loader
+from dragoman.journal import Journal, Warned
+from dragoman.model import adapters, nllb
+from dragoman.model.active import ActiveVocabulary
+from dragoman.model.vocabulary import check_codes
+from dragoman.training import fitting
+from dragoman.training.fitting import Fit
+from dragoman.training.forward import Forward
+from dragoman.training.inputs import Inputs
+from dragoman.training.optimizer import Arithmetic, choose_arithmetic
+from dragoman.training.state import TrainState
+
+if TYPE_CHECKING:
+    from transformers import M2M100ForConditionalGeneration
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """A model on its device, ready to be trained."""
+
+    forward: Forward
+    small_files: dict[str, bytes]
+    """Files that stand beside the weights in every checkpoint."""
+    fit: Fit
+    """How much of it is computed at once, when a run begins."""
+
+
+def load(config: RunConfig, arithmetic: Arithmetic, made: Inputs, plan: BatchPlan, journal: Journal) -> Trainee:
+    """Load the base model, judge it on the first pairs, and give it the vocabulary and adapters of the options.
+
+    Raises:
+        ModelError: It is not usable, or costs more than guessing would.
+    """
+    free = fitting.free_bytes(arithmetic.device)
+    model = nllb.to_device(nllb.load(made.base, config.model.dropout), arithmetic.device)
+    small_files = nllb.model_files(model, made.base)
+    fit = fitting.fit(config, model, arithmetic, made.corpus, plan.pairs_per_step, free)
+    return Trainee(_forward(config, model, arithmetic, Loader(made.corpus, plan), made, journal), small_files, fit)
+
+
+def as_stored(forward: Forward, config: RunConfig, state: TrainState) -> Forward:
+    """The same, with layers computed twice or kept as the state says, unless the options say otherwise."""
+    asked = config.training.gradient_checkpointing
+    return fitting.checkpointed(forward, state.checkpointing if asked == "auto" else asked == "on")
+
+
+def plan_of(config: RunConfig, corpus: Corpus) -> BatchPlan:
+    """The order of the run's pairs."""
+    training, train = config.training, corpus.manifest["splits"]["train"]
+    per_step = config.pairs_per_step
+    if training.batch_tokens:
+        per_step = max(1, round(training.batch_tokens * train["count"] / train["target_tokens"]))
+    return BatchPlan(train["count"], per_step, training.seed, training.epochs, training.max_steps)
+
+
+def set_up_torch(config: RunConfig) -> Arithmetic:
+    """Device, precision, threads and determinism, as configured; the process's own settings."""
+    training = config.training
+    arithmetic = choose_arithmetic(training.device, training.precision)
+    if training.threads:
+        torch.set_num_threads(training.threads)
+    deterministic = training.deterministic or arithmetic.device.type == "cpu"
+    if deterministic:
+        host.cublas_workspace()
+    torch.use_deterministic_algorithms(deterministic)
+    # It would fill every new tensor with NaN, to find reads of unwritten memory; we have none.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
+    return arithmetic
+
+
+def _forward(
+    config: RunConfig,
+    model: "M2M100ForConditionalGeneration",
+    arithmetic: Arithmetic,
+    loader: Loader,
+    made: Inputs,
+    journal: Journal,
+) -> Forward:
+    """How the model is computed; proved plausible on this data before anything is trained."""
+    training = config.training
+    forward = Forward(model, arithmetic, training.forward == "packed", training.label_smoothing)
+    _check_first_batch(forward, loader, made, journal)
+    if config.model.adapter == "lora":
+        forward = replace(forward, lora=adapters.Lora(model, config.model, training.seed))
+    if training.vocabulary == "active":
+        forward = replace(forward, active=ActiveVocabulary(model, made.corpus.rows))
+    return forward
+
+
+def _check_first_batch(forward: Forward, loader: Loader, made: Inputs, journal: Journal) -> None:
+    """Prove that the base model is plausible on this data before anything is trained."""
+    rows = nllb.num_rows(forward.model)
+    check_codes(made.vocabulary, rows)
+    few = loader.packed(loader.batch(0)[:4])
+    forward.model.eval()
+    with torch.inference_mode():
+        nats = forward.plain().nats(few)
+    forward.model.train()
+    if warning := nllb.check_first_loss(float(nats.plain) / few.target_tokens, rows, made.from_scratch):
+        journal.append(Warned(message=warning))
