@@ -115,6 +115,40 @@ def test_it_is_not_done_against_the_options(lab: Lab, monkeypatch: pytest.Monkey
         lab.train("against", gradient_checkpointing="off")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"forward": "reference"},
+        {"vocabulary": "full"},
+        {"precision": "bf16"},
+        {"batch_tokens": 120},
+        {"microbatch_tokens": 60, "gradient_checkpointing": "on"},
+        {"forward": "reference", "gradient_checkpointing": "on", "snapshot": "stream"},
+    ],
+    ids=lambda options: " ".join(options),
+)
+def test_a_resume_is_exact_with_each_way_to_compute(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, options: dict[str, Any]
+) -> None:
+    whole, stopped = f"{request.node.name}-whole", f"{request.node.name}-stopped"
+    for name in (whole, stopped):
+        lab.prepared(name, like="plain")
+    lab.train(whole, **options)
+    stop_before(monkeypatch, 3)
+    assert lab.train(stopped, **options).exit_code == 75
+    monkeypatch.undo()
+    assert lab.train(stopped, **options).outcome == "done"
+    assert trained(lab.folder / stopped) == trained(lab.folder / whole)
+    assert final(lab.folder / stopped) == final(lab.folder / whole)
+
+
+def test_batch_tokens_means_so_many_target_tokens_on_average(tmp_path: Path) -> None:
+    run = make(tmp_path, batch_tokens=200, max_steps=None, epochs=1)
+    steps = [run.loader.target_tokens(run.loader.batch(step)) for step in range(run.plan.total_steps)]
+    assert sum(steps) == run.made.corpus.manifest["splits"]["train"]["target_tokens"], "every pair once"
+    assert sum(steps[:-1]) / len(steps[:-1]) == pytest.approx(200, rel=0.05)
+
+
 def stop_before(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Have the session asked to stop when it is about to compute a step."""
     import signal
