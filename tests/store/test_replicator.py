@@ -172,6 +172,22 @@ def test_a_best_model_that_was_overtaken_is_brought_after(lab: Lab) -> None:
     assert (lab.store.root / MODEL_FILE).read_bytes() == lab.ledger.written[best.nonce][MODEL]
 
 
+def test_a_best_model_does_not_wait_until_nothing_newer_comes(lab: Lab) -> None:
+    """Saves that come faster than uploads end: the best one arrives right after the first that names it."""
+    replicator = lab.replicator()
+    lab.save(500)
+    lab.run(replicator)
+    best = lab.save(1000, best=True)
+    lab.save(1500)
+    for step in (2000, 2500, 3000):
+        lab.store.before = [lambda step=step: lab.save(step)]
+        replicator.turn()
+    arrived = [event.step for event in lab.of(journal.Replicated)]
+    assert arrived == [500, 1500, 1000, 2500]
+    assert lab.remote.best is not None
+    assert lab.remote.best.nonce == best.nonce
+
+
 def test_retention_of_the_folder_cannot_pull_away_what_is_uploaded(lab: Lab) -> None:
     saved = lab.save(500, best=True)
 

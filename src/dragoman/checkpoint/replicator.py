@@ -128,7 +128,10 @@ class Replicator:
 
     def _turn(self, remote: RunLog) -> float | None:
         finished = self._local.finished
-        todo = self._next(remote) or self._missing_best(remote)
+        # Where saves come faster than uploads end, there is always a newer one: the best model must not wait for none.
+        # At the end the last checkpoint goes first.
+        choices = (self._next, self._missing_best) if finished else (self._missing_best, self._next)
+        todo = choices[0](remote) or choices[1](remote)
         # Where a record is due anyway, the checkpoint is it: else the signs of life could use up what the store takes.
         if todo and (finished or self._due_seconds <= 0 or self.store.pause_seconds() <= 0):
             self._refuse_to_go_back(remote, todo)  # again: the lease may have been waited for, or be the trainer's

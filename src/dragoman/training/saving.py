@@ -218,8 +218,19 @@ def load(run: "Session", checkpoint: CheckpointRecord | None) -> None:
         run.journal.append(Warned(message=f"the resume is not bit-identical, the machine differs: {changes}"))
     repair_root(run.log, reporter(run.journal))
     is_live = any(kept.nonce == checkpoint.best for kept in run.log.kept)
+    if checkpoint.best and not is_live:
+        _say_that_the_best_is_lost(run)
     run.resumed_from, run.best = checkpoint.nonce, checkpoint.best if is_live else ""
     run.safe_step, run.safe_time = run.state.step, time.monotonic()
+
+
+def _say_that_the_best_is_lost(run: "Session") -> None:
+    """The next evaluation finds the best model anew: nobody has the old one any more."""
+    words = (
+        f"the best model so far, of step {run.state.best_step}, was lost with its machine before it was in the store"
+    )
+    run.journal.append(Warned(message=f"{words}; the newest one is published until the next evaluation"))
+    run.state.best_chrf, run.state.best_step = -1.0, 0
 
 
 def _forget_unsaved_best(run: "Session", step: int) -> None:
