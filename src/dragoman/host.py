@@ -80,6 +80,19 @@ def memory_bytes(root: Path = Path("/")) -> tuple[int, int]:
     return total, max(0, free)
 
 
+def given_back_bytes(root: Path = Path("/")) -> int:
+    """Memory that this process held at its peak and does not hold now; it will want it again.
+
+    Args:
+        root: Where `/proc` is.
+    """
+    try:
+        lines = dict(line.split(":", 1) for line in (root / "proc/self/status").read_text().splitlines())
+        return 1024 * max(0, int(lines["VmHWM"].split()[0]) - int(lines["VmRSS"].split()[0]))
+    except (OSError, ValueError, LookupError):
+        return 0
+
+
 def free_memory_bytes() -> int:
     """What this machine, or its container, still has for one more process."""
     return memory_bytes()[1]

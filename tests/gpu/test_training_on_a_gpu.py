@@ -1,13 +1,10 @@
 """What only a GPU can show. Not part of `make test`; run with `pytest -m gpu tests/gpu`."""
 
-import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from dragoman.training import loop
 from dragoman.training.snapshot import HostBuffers
 from tests.support.sessions import Lab, final, trained
 
@@ -33,16 +30,7 @@ def test_a_deterministic_resume_is_bit_identical(
         pytest.skip("this GPU only emulates bf16")
     lab = Lab(tmp_path, {"device": "cuda", "deterministic": True} | options)
     lab.train("plain")
-    real: Callable[..., object] = loop.train_step
-
-    def interrupted(*values: object, **options: object) -> object:
-        if options["step"] == 4:
-            signal.raise_signal(signal.SIGTERM)
-        return real(*values, **options)
-
-    monkeypatch.setattr(loop, "train_step", interrupted)
-    assert lab.train("stopped").exit_code == 75
-    monkeypatch.setattr(loop, "train_step", real)
+    assert lab.stopped("stopped", before=4).exit_code == 75
     assert lab.train("stopped").exit_code == 0
     assert trained(tmp_path / "stopped") == trained(tmp_path / "plain")
     assert final(tmp_path / "stopped") == final(tmp_path / "plain")

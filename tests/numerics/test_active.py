@@ -1,7 +1,6 @@
 """Training only the rows that the corpus uses: what is trained, what stays, and that nobody else can tell."""
 
 import math
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from dragoman.model import active as active_vocabulary
 from dragoman.model import nllb
 from dragoman.model.active import ActiveVocabulary, outside_mass
 from dragoman.store.local import FolderStore
-from dragoman.training import loop
 from dragoman.training.forward import Forward
 from tests.support.sessions import Lab, final, trained
 from tests.support.tiny import CPU, Tiny, make
@@ -169,17 +167,8 @@ def test_moments_are_kept_of_active_rows_only(lab: Lab) -> None:
     assert len(moments[f"exp_avg.{nllb.EMBEDDING}"]) <= len(before) - SPARE
 
 
-def test_a_resume_is_exact(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = loop.train_step
-
-    def interrupted(*values: Any, **options: Any) -> Any:
-        if options["step"] == 4:
-            signal.raise_signal(signal.SIGTERM)
-        return real(*values, **options)
-
-    monkeypatch.setattr(loop, "train_step", interrupted)
-    assert lab.train("stopped").exit_code == 75
-    monkeypatch.undo()
+def test_a_resume_is_exact(lab: Lab) -> None:
+    assert lab.stopped("stopped", before=4).exit_code == 75
     assert lab.train("stopped").outcome == "done"
     assert trained(lab.folder / "stopped") == trained(lab.folder / "plain")
     assert final(lab.folder / "stopped") == final(lab.folder / "plain")

@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -184,18 +183,10 @@ def base_of(lab: Lab) -> Path:
     return lab.folder / "plain/dragoman/base"
 
 
-def test_a_resume_is_exact(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resume_is_exact(lab: Lab) -> None:
     """On an empty machine: only the durable store is left of the first session."""
-    real, store = loop.train_step, str(lab.folder / "durable")
-
-    def interrupted(*values: Any, **options: Any) -> Any:
-        if options["step"] == 4:
-            signal.raise_signal(signal.SIGTERM)
-        return real(*values, **options)
-
-    monkeypatch.setattr(loop, "train_step", interrupted)
-    assert lab.train("stopped", store=store).exit_code == 75
-    monkeypatch.undo()
+    store = str(lab.folder / "durable")
+    assert lab.stopped("stopped", before=4, store=store).exit_code == 75
     shutil.rmtree(lab.folder / "stopped")
     assert lab.train("stopped", store=store).outcome == "done"
     assert everything(lab.folder / "stopped") == everything(lab.folder / "plain")

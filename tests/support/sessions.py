@@ -2,9 +2,11 @@
 
 import hashlib
 import shutil
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from dragoman.checkpoint.log import RunLog
 from dragoman.config import RunConfig, from_flat
@@ -62,6 +64,18 @@ class Lab:
         for part in PREPARED:
             shutil.copytree(self.folder / like / part, self.folder / name / part)
         return self.folder / name
+
+    def stopped(self, name: str, before: int, **options: Any) -> Ending:
+        """One session of the run `name` that is asked to stop when it is about to compute step `before`."""
+        real = loop.train_step
+
+        def interrupted(*values: Any, **told: Any) -> Any:
+            if told["step"] == before:
+                signal.raise_signal(signal.SIGTERM)
+            return real(*values, **told)
+
+        with mock.patch.object(loop, "train_step", interrupted):
+            return self.train(name, **options)
 
     def kinds(self) -> list[str]:
         return [event.kind() for event in self.events]

@@ -1,13 +1,13 @@
 """How much is computed at once: chosen from memory at a run's first start, kept, and corrected when memory runs out."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from dragoman import host
 from dragoman.checkpoint.log import RunLog
 from dragoman.errors import InputError
 from dragoman.journal import OutOfMemory, SessionStarted, Warned
@@ -56,9 +56,7 @@ def test_less_memory_means_smaller_microbatches_then_checkpointing_then_a_warnin
 
 def test_the_choice_is_kept_when_a_run_continues_on_another_machine(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.prepared("moved", like="plain")
-    stop_before(monkeypatch, 4)
-    assert lab.train("moved", microbatch_tokens=150).exit_code == 75
-    monkeypatch.undo()
+    assert lab.stopped("moved", before=4, microbatch_tokens=150).exit_code == 75
     monkeypatch.setattr(fitting, "free_bytes", lambda device: 1)
     assert lab.train("moved", microbatch_tokens=150).outcome == "done"
     started = [event for event in lab.events if isinstance(event, SessionStarted)]
@@ -128,15 +126,13 @@ def test_it_is_not_done_against_the_options(lab: Lab, monkeypatch: pytest.Monkey
     ids=lambda options: " ".join(options),
 )
 def test_a_resume_is_exact_with_each_way_to_compute(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, options: dict[str, Any]
+    lab: Lab, request: pytest.FixtureRequest, options: dict[str, Any]
 ) -> None:
     whole, stopped = f"{request.node.name}-whole", f"{request.node.name}-stopped"
     for name in (whole, stopped):
         lab.prepared(name, like="plain")
     lab.train(whole, **options)
-    stop_before(monkeypatch, 3)
-    assert lab.train(stopped, **options).exit_code == 75
-    monkeypatch.undo()
+    assert lab.stopped(stopped, before=3, **options).exit_code == 75
     assert lab.train(stopped, **options).outcome == "done"
     assert trained(lab.folder / stopped) == trained(lab.folder / whole)
     assert final(lab.folder / stopped) == final(lab.folder / whole)
@@ -149,19 +145,13 @@ def test_batch_tokens_means_so_many_target_tokens_on_average(tmp_path: Path) -> 
     assert sum(steps[:-1]) / len(steps[:-1]) == pytest.approx(200, rel=0.05)
 
 
-def stop_before(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Have the session asked to stop when it is about to compute a step."""
-    import signal
-
-    real: Callable[..., Any] = loop.train_step
-
-    def interrupted(*values: Any, **options: Any) -> Any:
-        if options["step"] == step:
-            signal.raise_signal(signal.SIGTERM)
-        return real(*values, **options)
-
-    monkeypatch.setattr(loop, "train_step", interrupted)
-
-
 def test_free_memory_is_that_of_the_machine(tmp_path: Path) -> None:
     assert 0 < fitting.free_bytes(torch.device("cpu")) < 1 << 50
+
+
+def test_memory_that_was_given_back_is_the_peak_less_what_is_held(tmp_path: Path) -> None:
+    assert host.given_back_bytes(tmp_path) == 0
+    (tmp_path / "proc/self").mkdir(parents=True)
+    status = "Name:\tpython\nVmHWM:\t    3000 kB\nVmRSS:\t    1000 kB\nThreads:\t4\n"
+    (tmp_path / "proc/self/status").write_text(status)
+    assert host.given_back_bytes(tmp_path) == 2000 * 1024

@@ -316,20 +316,22 @@ def streamed(lab: Lab, run: str, **options: Any) -> tuple[bool, list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("free", "way", "streams", "warns"),
+    ("free", "given_back", "way", "streams", "warns"),
     [
-        (64 << 30, "auto", False, False),
-        (1 << 30, "auto", True, True),
-        (1 << 30, "copy", False, False),
-        (64 << 30, "stream", True, False),
+        (64 << 30, 0, "auto", False, False),
+        (1 << 30, 0, "auto", True, True),
+        (64 << 30, 63 << 30, "auto", True, True),  # the next step takes it again
+        (1 << 30, 0, "copy", False, False),
+        (64 << 30, 0, "stream", True, False),
     ],
 )
 def test_auto_copies_when_there_is_room(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch, free: int, way: str, streams: bool, warns: bool
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, free: int, given_back: int, way: str, streams: bool, warns: bool
 ) -> None:
-    name = f"room-{free}-{way}"
+    name = f"room-{free}-{given_back}-{way}"
     lab.prepared(name, like="plain")
     monkeypatch.setattr(host, "memory_bytes", lambda: (64 << 30, free))
+    monkeypatch.setattr(host, "given_back_bytes", lambda: given_back)
     did, warnings = streamed(lab, name, snapshot=way)
     assert did == streams
     assert len(warnings) == warns

@@ -248,6 +248,21 @@ def test_weights_stay_when_the_gradient_is_not_finite(tmp_path: Path) -> None:
         assert torch.equal(weight, before[name]), name
 
 
+def test_steps_whose_figures_wait_count_when_the_last_ones_are_passed_over(
+    lab: Lab, run: str, disturb: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where nobody looks at every step: here at every fourth."""
+    monkeypatch.setattr(loop, "_wants_figures", lambda run, metrics: run.state.step % 4 == 0)
+    disturb(lambda step, o: without_update(step) if o["step"] in (5, 6, 7) else step())
+    assert lab.train(run, max_bad_steps=3).outcome == "done"
+    assert [e.to_step for e in lab.events if isinstance(e, RolledBack)] == [4]
+    newest = RunLog(FolderStore(lab.folder / run)).newest
+    assert newest is not None
+    state = json.loads((lab.folder / run / newest.folder / "training/state.json").read_text())
+    assert (state["step"], state["updates"]) == (8, 5)
+    assert [step for step, _ in newest.losses] == [1, 2, 3, 4, 5]
+
+
 def test_after_too_many_bad_steps_the_run_rolls_back_and_passes_over_them(lab: Lab, run: str, disturb: Any) -> None:
     tried: list[int] = []
 

@@ -104,8 +104,8 @@ def test_pieces_come_back_as_they_were_written(tmp_path: Path) -> None:
         assert opened is not None
         arrays = opened.arrays("train")
         rows = opened.rows
-        found = [(rows[arrays.pieces(i, 0)].tolist(), rows[arrays.pieces(i, 1)].tolist()) for i in range(len(arrays))]
-        assert found == sides
+        found = [part.tolist() for part in np.split(rows[arrays.ids], arrays.bounds[1:-1].astype(int))]
+        assert found == [ids for pair in sides for ids in pair]
         assert arrays.lengths(np.arange(3)).tolist() == [[len(source), len(target)] for source, target in sides]
         assert arrays.lengths(np.array([2, 0])).tolist() == arrays.lengths(np.arange(3))[[2, 0]].tolist()
         assert opened.counts("train") == {"eng_Latn-fra_Latn": 3, "eng_Latn-deu_Latn": 0}
@@ -124,7 +124,7 @@ def test_ids_take_two_bytes_when_so_many_tokens_are_used(tmp_path: Path, differe
     made = written(tmp_path, encoded((used, [5])))
     arrays = made.arrays("train")
     assert arrays.ids.dtype == np.dtype(kind)
-    assert made.rows[arrays.pieces(0, 0)].tolist() == used
+    assert made.rows[arrays.ids].tolist() == [*used, 5]
 
 
 def test_the_rows_of_a_corpus_are_those_of_all_splits_and_what_belongs_to_them(tmp_path: Path) -> None:

@@ -147,9 +147,3 @@ def test_the_model_is_near_what_was_really_allocated() -> None:
             length=32,
         )
         assert -0.1 < memory.peak_bytes(sizes, regime, row["tokens"]) / row["counted"] - 1 < 0.2, row
-
-
-def test_the_loss_is_cut_as_the_model_believes() -> None:
-    from dragoman.model import loss
-
-    assert memory.CHUNK_BYTES == loss.CHUNK_BYTES

@@ -55,16 +55,13 @@ class Arrays:
     """The token arrays of one split, memory-mapped."""
 
     ids: NDArray[np.unsignedinteger[Any]]
+    """Pieces of source and target of every pair in turn, as places in the corpus's rows."""
     bounds: NDArray[np.uint64]
+    """Where each of them begins, and where the last one ends."""
     way: NDArray[np.uint8]
 
     def __len__(self) -> int:
         return len(self.way)
-
-    def pieces(self, index: int, side: Literal[0, 1]) -> NDArray[np.unsignedinteger[Any]]:
-        """Pieces of pair `index`, as places in the corpus's rows; side 0 is the source, 1 the target."""
-        start, end = self.bounds[2 * index + side], self.bounds[2 * index + side + 1]
-        return self.ids[int(start) : int(end)]
 
     def lengths(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Pieces of source and target of these pairs, without code and `</s>`, shape (pairs, 2)."""

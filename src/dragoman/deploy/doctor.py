@@ -251,7 +251,7 @@ def gpu_memory(config: RunConfig, sizes: Sizes, regime: Regime, total: int, free
 
 
 def _may_checkpoint(config: RunConfig) -> bool:
-    return config.flat().get("gradient_checkpointing", "auto") == "auto"
+    return config.training.gradient_checkpointing == "auto"
 
 
 def _gib(num_bytes: int) -> str:

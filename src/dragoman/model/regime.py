@@ -1,7 +1,7 @@
 """How a model is trained, as far as memory depends on it: read from the options of a run. No torch."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from dragoman.config import RunConfig
 from dragoman.model.sizes import Sizes
@@ -61,22 +61,17 @@ def regime_of(config: RunConfig, device: Literal["cpu", "cuda"], precision: str)
         device: Where it trains.
         precision: `--precision`, with `auto` resolved.
     """
-    values = config.flat()  # an option that this version lacks is as it was before there was a choice
-
-    def option(name: str, otherwise: str) -> Any:
-        return values.get(name, otherwise)
-
-    dropout: float | None = values["dropout"]
+    training, model = config.training, config.model
     return Regime(
-        vocabulary=option("vocabulary", "full"),
-        optimizer=option("optimizer", "adamw"),
-        adapter=option("adapter", "none"),
-        lora_rank=int(values.get("lora_rank", 16)),
-        forward=option("forward", "packed"),
-        gradient_checkpointing=option("gradient_checkpointing", "auto") == "on",
+        vocabulary=training.vocabulary,
+        optimizer=training.optimizer,
+        adapter=model.adapter,
+        lora_rank=model.lora_rank,
+        forward=training.forward,
+        gradient_checkpointing=training.gradient_checkpointing == "on",
         precision=cast(Precision, precision),
         device=device,
-        dropout=dropout != 0,
-        inner_dropout=bool(dropout),
+        dropout=model.dropout != 0,
+        inner_dropout=bool(model.dropout),
         length=min(64, config.data.max_tokens),
     )

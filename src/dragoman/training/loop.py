@@ -93,6 +93,9 @@ def train(run: Session) -> str:
             _settle(run, waiting, metrics)
             return reason
         if state.step in state.pass_over:
+            if _settle(run, waiting, metrics):  # nothing may wait when the loop ends with a step that is passed over
+                state = run.state
+                continue
             run.journal.append(StepSkipped(step=state.step + 1, consecutive=0, passed_over=True))
             state.step += 1
             continue
@@ -159,11 +162,11 @@ def _step_that_fits(run: Session, rate: float) -> StepResult:
                 rate=rate,
                 before_update=run.saver.buffers.wait_before_update,
             )
-        _halve_microbatches(run)
+        _need_less_memory(run)
 
 
-def _halve_microbatches(run: Session) -> None:
-    """After memory ran out; the step is repeated with the same pairs.
+def _need_less_memory(run: Session) -> None:
+    """After memory ran out: half the microbatch, or layers computed twice; the step is repeated with the same pairs.
 
     Raises:
         InputError: Not even one pair fits.
@@ -172,30 +175,21 @@ def _halve_microbatches(run: Session) -> None:
     run.optimizer.zero_grad(set_to_none=True)
     pairs = run.loader.batch(state.step)
     parts = list(run.loader.microbatches(pairs, state.microbatch_tokens, padded=not run.forward.packed))
-    if len(parts) == len(pairs) and _checkpoints_layers(run):
-        return
-    if len(parts) == len(pairs):
+    if run.arithmetic.device.type == "cuda":
+        torch.cuda.empty_cache()
+    if len(parts) < len(pairs):
+        lengths = run.loader.lengths(pairs).sum(axis=1)
+        state.microbatch_tokens = max(int(lengths[part].sum()) for part in parts if part.stop - part.start > 1) // 2
+    elif run.config.training.gradient_checkpointing == "auto" and not run.forward.checkpointing:
+        state.checkpointing = True
+        run.forward = fitting.checkpointed(run.forward, True)
+    else:
         raise InputError(
             f"out of memory at step {state.step + 1} with one pair at a time",
             "a smaller model, a shorter --max-tokens, or a bigger GPU",
         )
-    if run.arithmetic.device.type == "cuda":
-        torch.cuda.empty_cache()
-    lengths = run.loader.lengths(pairs).sum(axis=1)
-    state.microbatch_tokens = max(int(lengths[part].sum()) for part in parts if part.stop - part.start > 1) // 2
     state.out_of_memory.append((state.step + 1, state.microbatch_tokens))
     run.journal.append(OutOfMemory(step=state.step + 1, microbatch_tokens=state.microbatch_tokens))
-
-
-def _checkpoints_layers(run: Session) -> bool:
-    """Compute layers twice from now on, where the options leave it open; False when that is so already."""
-    if run.forward.checkpointing or run.config.training.gradient_checkpointing != "auto":
-        return False
-    run.state.checkpointing = True
-    run.forward = fitting.checkpointed(run.forward, True)
-    run.state.out_of_memory.append((run.state.step + 1, run.state.microbatch_tokens))
-    run.journal.append(OutOfMemory(step=run.state.step + 1, microbatch_tokens=run.state.microbatch_tokens))
-    return True
 
 
 def _is_bad(run: Session, step: int, result: Settled) -> bool:

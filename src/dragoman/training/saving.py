@@ -96,7 +96,7 @@ def _copied(run: "Session", live: Tensors) -> tuple[Tensors, Callable[[], None]]
     """A copy of the tensors; None when they are to be streamed, which the first save decides for the whole session."""
     saver, wanted = run.saver, run.config.save.snapshot
     if saver.copies is None:
-        is_roomy = snapshot.has_room(snapshot.num_bytes(live), host.memory_bytes()[1])
+        is_roomy = snapshot.has_room(snapshot.num_bytes(live), _free_bytes(run))
         saver.copies = wanted == "copy" or (wanted == "auto" and is_roomy)
         if wanted == "auto" and not is_roomy:
             _tell_that_it_streams(run, live)
@@ -111,9 +111,15 @@ def _copied(run: "Session", live: Tensors) -> tuple[Tensors, Callable[[], None]]
 
 
 def _tell_that_it_streams(run: "Session", live: Tensors) -> None:
-    needed, free = snapshot.num_bytes(live) / 1e9, host.memory_bytes()[1] / 1e9
+    needed, free = snapshot.num_bytes(live) / 1e9, _free_bytes(run) / 1e9
     why = f"a copy of the tensors takes {needed:.1f} GB of memory, and {free:.1f} GB are free"
     run.journal.append(Warned(message=f"training stands still while it saves: {why}"))
+
+
+def _free_bytes(run: "Session") -> int:
+    """Memory for a copy; between two steps on a CPU, what the next step takes looks free and is not."""
+    given_back = host.given_back_bytes() if run.arithmetic.device.type == "cpu" else 0
+    return max(0, host.free_memory_bytes() - given_back)
 
 
 def poll(run: "Session") -> None:
