@@ -67,9 +67,13 @@ class Trial:
         self.holds(until)
 
     def holds(self, step: int) -> None:
-        """Wait until a save is in the repository."""
-        state = f"checkpoint-{step}/training/state.json"
-        assert wait_until(lambda: state in names_there(self.hub), SECONDS), self.process.talk
+        """Wait until a save is in the repository, and the run knows it: it reads back what it has committed."""
+
+        def is_told() -> bool:
+            return any(event["step"] == step for event in self.side.events(self.machine, "replicated"))
+
+        assert wait_until(is_told, SECONDS), self.process.talk
+        assert f"checkpoint-{step}/training/state.json" in names_there(self.hub)
 
     def open(self, step: int) -> None:
         """Let training go on behind a save."""
