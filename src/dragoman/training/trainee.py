@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from dragoman import host
+from dragoman.checkpoint.run_folder import run_folder
 from dragoman.config import RunConfig
 from dragoman.data.batch_plan import BatchPlan
 from dragoman.data.corpus import Corpus
@@ -70,6 +71,7 @@ def set_up_torch(config: RunConfig) -> Arithmetic:
     arithmetic = choose_arithmetic(training.device, training.precision)
     if training.threads:
         torch.set_num_threads(training.threads)
+    host.large_blocks_apart()
     deterministic = training.deterministic or arithmetic.device.type == "cpu"
     if deterministic:
         host.cublas_workspace()
@@ -94,7 +96,7 @@ def _forward(
     if config.model.adapter == "lora":
         forward = replace(forward, lora=adapters.Lora(model, config.model, training.seed))
     if training.vocabulary == "active":
-        forward = replace(forward, active=ActiveVocabulary(model, made.corpus.rows))
+        forward = replace(forward, active=ActiveVocabulary(model, made.corpus.rows, run_folder(config)))
     return forward
 
 
