@@ -66,12 +66,11 @@ class ActiveVocabulary:
         """The whole embedding with the trained rows as they are, not put together yet."""
         return Spread(self.memory, self.rows_A, trained_AD)
 
-    def negatives(self, seed: int, like: Tensor) -> Negatives | None:
-        """A sample of the rows that are not trained; all of them where they are few; None when there are none.
+    def negatives(self, seed: int) -> Negatives | None:
+        """A sample of the rows that are not trained, on the host; all where they are few, None when there are none.
 
         Args:
             seed: Of this step.
-            like: A tensor of the wanted device and dtype.
         """
         if not len(self.others):
             return None
@@ -79,7 +78,7 @@ class ActiveVocabulary:
         if sampled < len(self.others):
             # With repetition: the estimate of the sum stays unbiased, and no permutation of V rows is needed.
             chosen = self.others[np.random.default_rng(seed).integers(len(self.others), size=sampled)]
-        rows_KD = self.memory.rows(torch.from_numpy(chosen)).to(like.device, like.dtype, non_blocking=True)
+        rows_KD = self.memory.rows(torch.from_numpy(chosen))
         each = len(self.others) / sampled
         return Negatives(rows_KD, math.log(each), each / len(self.memory))
 
