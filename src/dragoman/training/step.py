@@ -84,6 +84,7 @@ def train_step(
     batches = feed.step(step, limit)
     tokens, device = batches.tokens, forward.arithmetic.device
     nats = torch.zeros((), dtype=torch.float64, device=device)
+    negatives = batches.negatives.on(device) if batches.negatives else None
     divisor = graphs.divisor.fill_(tokens) if graphs else tokens
 
     def computed(ready: Ready, negatives: Negatives | None) -> Tensor:
@@ -101,10 +102,10 @@ def train_step(
                 device_seed(device, seed_of(training.seed, step, start))
 
             if graphs and ready.shape and not forward.checkpointing:
-                nats += graphs.run(ready, batches.negatives, computed, seed, is_first=start == 0)
+                nats += graphs.run(ready, negatives, computed, seed, is_first=start == 0)
             else:
                 seed()
-                nats += computed(ready, batches.negatives)
+                nats += computed(ready, negatives)
     scaler.unscale_(optimizer)
     norm = torch.nn.utils.clip_grad_norm_(forward.model.parameters(), training.clip_norm)
     finite = torch.isfinite(norm) & torch.isfinite(nats)
