@@ -152,21 +152,23 @@ class RowFile:
         """
         self.shape, self.dtype = whole_VD.shape, whole_VD.dtype
         try:
-            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-            self.take(whole_VD)
+            with tempfile.TemporaryFile(dir=folder) as file:
+                for rows in whole_VD.detach().split(PART_ROWS):
+                    file.write(rows.cpu().contiguous().numpy().data)
+                file.flush()
+                self._mapping = mmap.mmap(file.fileno(), 0)  # keeps the file, which has no name any more
         except OSError as error:
             where, size = folder or tempfile.gettempdir(), num_bytes(whole_VD) / 1e9
             message = f"{where}: no room for the rows that are not trained, {size:.1f} GB ({error.strerror or error})"
             raise InputError(message, "give it room, or --vocabulary full") from None
-        self._mapping = mmap.mmap(self._file.fileno(), 0)
         self._rows_VD = torch.frombuffer(self._mapping, dtype=self.dtype).view(self.shape)
 
     def take(self, whole_VD: Tensor) -> None:
         """Put other numbers in their place."""
-        self._file.seek(0)
-        for rows in whole_VD.detach().split(PART_ROWS):
-            self._file.write(rows.cpu().contiguous().numpy().data)
-        self._file.flush()
+        for start in range(0, len(self), PART_ROWS):
+            part = whole_VD[start : start + PART_ROWS].detach()
+            self._rows_VD[start : start + len(part)] = part.to("cpu", self.dtype)
+            self._give_back()
 
     def __len__(self) -> int:
         """How many rows there are."""
@@ -179,9 +181,13 @@ class RowFile:
             which: Numbers of rows, shape (K,), or a range.
         """
         found = self._rows_VD[which].clone() if isinstance(which, slice) else self._rows_VD[which]
+        self._give_back()
+        return found
+
+    def _give_back(self) -> None:
+        """Let the system have the pages that were looked at; what they hold is the file's."""
         if hasattr(mmap, "MADV_DONTNEED"):
             self._mapping.madvise(mmap.MADV_DONTNEED)
-        return found
 
 
 @dataclass(frozen=True)
