@@ -15,7 +15,7 @@ from dragoman.deploy import translate
 from dragoman.errors import CheckSaidNo, InputError
 from dragoman.evaluation import report
 from dragoman.evaluation.report import Judged
-from dragoman.languages import Direction, parse_pair
+from dragoman.languages import Direction, parse_pairs
 from dragoman.store.local import FolderStore
 
 
@@ -54,7 +54,8 @@ def compare(
     Raises:
         InputError: Pairs, data or models are wrong.
     """
-    pairs = _limited(_pairs(model, [parse_pair(text) for text in pair], data), max_samples)
+    directions = [direction for text in pair for direction in parse_pairs(text)]
+    pairs = _limited(_pairs(model, directions, data), max_samples)
     base = base or translate.base_of(model)
     systems = [report.judge_copy(pairs)]
     for name, where in (("base", base), ("tuned", model)):

@@ -23,7 +23,7 @@ from dragoman.data.prepare import Selection
 from dragoman.data.sources import Source, check_data, open_sources
 from dragoman.errors import InputError
 from dragoman.journal import Journal, Prepared, Warned
-from dragoman.languages import Direction, parse_pair
+from dragoman.languages import Direction, parse_pairs
 from dragoman.model import nllb, scratch, vocabulary
 from dragoman.model.vocabulary import Vocabulary
 from dragoman.store.disk import Disk
@@ -59,7 +59,7 @@ def directions_of(config: RunConfig) -> list[Direction]:
             "--data is missing: where are the sentence pairs?",
             "--data en-fr=pairs.tsv (source<TAB>target), a .jsonl file, or gettext:PACKAGE",
         )
-    directions = [parse_pair(pair) for pair in config.data.language_pairs]
+    directions = [direction for pair in config.data.language_pairs for direction in parse_pairs(pair)]
     for direction in directions:
         if directions.count(direction) > 1:
             raise InputError(f"--language-pairs names {direction} twice", "name each direction once")
