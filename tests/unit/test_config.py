@@ -13,7 +13,15 @@ from dragoman.config import FIELDS, SECTIONS, RunConfig, StoreConfig, difference
 OTHER: dict[str, Any] = {
     "language_pairs": ["en-fr"],
     "data": ["a.tsv"],
+    "replay": ["a.tsv:0.1"],
     "max_samples": 7,
+    "normalize": "nfkc",
+    "normalize_target": "nllb",
+    "min_script_percent": 50.0,
+    "max_repeats": 3,
+    "near_duplicates": "drop",
+    "langid": True,
+    "langid_min_chars": 60,
     "dev_percent": 3.0,
     "test_percent": 4.0,
     "min_chars": 2,
@@ -30,6 +38,8 @@ OTHER: dict[str, Any] = {
     "dropout": 0.2,
     "epochs": 1.5,
     "max_steps": 9,
+    "mix": ["en-fr=2"],
+    "mix_temperature": 5.0,
     "batch_size": 2,
     "gradient_accumulation": 3,
     "batch_tokens": 4096,
@@ -130,7 +140,7 @@ def _of_type(kind: Any) -> st.SearchStrategy[Any]:
         return st.lists(text, max_size=3)
     plain: dict[Any, st.SearchStrategy[Any]] = {
         bool: st.booleans(),
-        int: st.integers(8, 30),
+        int: st.integers(20, 30),
         float: st.floats(0.01, 0.9) if kind is float else st.nothing(),
         str: text,
         Path: st.sampled_from(["runs/x", "/tmp/a b", "runs/ü"]),

@@ -26,7 +26,7 @@ def prepared(report: "Report", as_json: bool) -> None:
     if as_json:
         splits = {name: {"train": a, "dev": b, "test": c} for name, a, b, c in report.pairs}
         values = {"corpus": str(report.folder), "digest": report.digest, "pairs": splits}
-        print_json(values | {"funnel": report.funnel, "unknown_rate": report.unknown_rate})
+        print_json(values | {"mix": report.mix, "funnel": report.funnel, "unknown_rate": report.unknown_rate})
         return
     for direction, funnel in report.funnel.items():
         data(direction)
@@ -40,6 +40,10 @@ def prepared(report: "Report", as_json: bool) -> None:
         data(f"  {'kept':16}{funnel['kept']:>10,}")
     rows = [(name, f"{a:,}", f"{b:,}", f"{c:,}") for name, a, b, c in report.pairs]
     table(("direction", "train", "dev", "test"), rows)
+    if report.mix:
+        trained = {name: a for name, a, _, _ in report.pairs}
+        drawn = [(name, f"{n:,}", f"{n / trained[name]:.2f}") for name, n in report.mix.items()]
+        table(("an epoch draws", "pairs", "each pair, times"), drawn)
     rates = ", ".join(f"{code} {rate:.1%}" for code, rate in report.unknown_rate.items())
     data(f"tokens that the model cannot write: {rates}")
     data(f"corpus: {report.folder}")

@@ -7,7 +7,7 @@ finds it again, another one cannot mistake it for its own. What is stored per sp
     rows.ids      uint32, sorted: every token that the pairs use or text like them may use
     train.ids     pieces of source and target in turn, as places in rows.ids, uint16 or uint32
     train.bounds  uint64, 2 n + 1 offsets into ids
-    train.way     uint8, index into the manifest's directions
+    train.way     uint8, index into the manifest's directions; the pairs of one stand together, in that order
     dev.jsonl, test.jsonl   the held-out text, [source, target, source code, target code]
 """
 
@@ -83,7 +83,10 @@ class Corpus:
     @property
     def directions(self) -> list[Direction]:
         """The directions, in the order that `way` counts them."""
-        return [Direction(entry["source"], entry["target"]) for entry in self.manifest["directions"]]
+        return [
+            Direction(entry["source"], entry["target"], entry.get("replay", False))
+            for entry in self.manifest["directions"]
+        ]
 
     @property
     def codes(self) -> NDArray[np.int64]:
@@ -200,6 +203,7 @@ def write(
             "target": way.target,
             "source_id": encoder.code_id(way.source),
             "target_id": encoder.code_id(way.target),
+            **({"replay": True} if way.is_replay else {}),
         }
         for way in directions
     ]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dragoman.config import DataConfig
-from dragoman.data import corpus, encode, sources
+from dragoman.data import corpus, encode, replay, sources
 from dragoman.data.corpus import Corpus, Encoded, Text
 from dragoman.data.filters import (
     REASONS,
@@ -21,18 +21,19 @@ from dragoman.data.filters import (
     Limits,
     Sample,
     Split,
-    clean,
+    near_key,
     reason,
     sample_priority,
     split_of,
 )
+from dragoman.data.normalization import Normalization
 from dragoman.data.sources import BadRow, Pair, Source
 from dragoman.data.sources.rows import FileSource
 from dragoman.errors import DataError
 from dragoman.languages import Direction
 from dragoman.store.disk import Disk
 
-VERSION = "1"
+VERSION = "2"
 """Raised whenever the same input would give another corpus."""
 
 OVERHEAD = 2
@@ -51,10 +52,11 @@ class Selection:
 def inputs_digest(data: DataConfig, directions: Sequence[Direction], seed: int) -> str:
     """Sha256 over everything that decides the selection: settings, seed and the bytes of every file."""
     digest = hashlib.sha256(VERSION.encode())
-    settings = data.model_dump(mode="json", exclude={"data"})
+    settings = data.model_dump(mode="json", exclude={"data", "replay"})
     digest.update(json.dumps([settings, [str(way) for way in directions], seed], sort_keys=True).encode())
     for direction in directions:
-        for source in sources.open_sources(data.data, direction, on_bad_rows=data.on_bad_rows):
+        entries = replay.entries_of(data, direction)
+        for source in sources.open_sources(entries, direction.plain, on_bad_rows=data.on_bad_rows):
             digest.update(f"{direction} {_reading(source)} {len(source.files)}\n".encode())
             for file in source.files:
                 with file.open("rb") as content:
@@ -80,6 +82,10 @@ def select(data: DataConfig, directions: Sequence[Direction], seed: int) -> Sele
         held_out, train = _select_direction(data, direction, seed, funnel, chosen.rejected)
         chosen.splits["train"].extend(Text(pair.source, pair.target, direction) for pair in train)
         for split, texts in held_out.items():
+            if direction.is_replay:
+                for text in texts:
+                    funnel.reject("held_out", text.source, text.target)
+                continue
             # In the order of their hash, so that the first k are a uniform sample.
             texts.sort(key=lambda text: sample_priority(seed, direction, text.source, text.target))
             chosen.splits[split].extend(texts)
@@ -103,18 +109,20 @@ def _nothing_left(direction: Direction, funnel: Funnel) -> DataError:
 def _select_direction(
     data: DataConfig, direction: Direction, seed: int, funnel: Funnel, rejected: list[BadRow]
 ) -> tuple[dict[Split, list[Text]], list[Pair]]:
-    limits = Limits(data.min_chars, data.max_chars, data.max_length_ratio)
-    duplicates = Duplicates()
+    limits, form = Limits.of(data, direction), Normalization.of(data)
+    duplicates, near_duplicates = Duplicates(), Duplicates(near_key)
     held_out: dict[Split, list[Text]] = {"dev": [], "test": []}
     sample = Sample(data.max_samples, seed, direction)
     candidates = 0
     before = len(rejected)
     for pair in _read(data, direction, rejected):
         funnel.read += 1
-        source, target = clean(pair.source), clean(pair.target)
+        source, target = form.of_source(pair.source), form.of_target(pair.target)
         why = reason(source, target, limits)
         if why is None and not duplicates.is_new(source, target):
             why = "duplicate"
+        if why is None and data.near_duplicates == "drop" and not near_duplicates.is_new(source, target):
+            why = "near_duplicate"
         if why:
             funnel.reject(why, source, target)
             continue
@@ -132,8 +140,8 @@ def _select_direction(
 
 
 def _read(data: DataConfig, direction: Direction, rejected: list[BadRow]) -> Iterator[Pair]:
-    opened = sources.open_sources(data.data, direction, on_bad_rows=data.on_bad_rows, offer=rejected.append)
-    for source in opened:
+    entries, skipped = replay.entries_of(data, direction), rejected.append
+    for source in sources.open_sources(entries, direction.plain, on_bad_rows=data.on_bad_rows, offer=skipped):
         yield from source.pairs()
 
 

@@ -10,6 +10,7 @@ from dragoman.checkpoint.run_folder import CORPUS
 from dragoman.data import corpus, sources
 from dragoman.data.corpus import Text
 from dragoman.data.filters import Sample, clean
+from dragoman.data.normalization import Normalization
 from dragoman.data.sources import Pair
 from dragoman.deploy import translate
 from dragoman.errors import CheckSaidNo, InputError
@@ -64,8 +65,15 @@ def compare(
         translator = translate.load(where, device)
         for direction in report.directions_of(pairs):
             translator.check(direction)
-        systems.append(report.judge_model(name, translator.model, translator.vocabulary, pairs, num_beams))
+        # The test split of a run is normalised as it was trained; doing it twice could change it.
+        own = [_as_wanted(pair, translator.normalization) for pair in pairs] if data else pairs
+        systems.append(report.judge_model(name, translator.model, translator.vocabulary, own, num_beams))
     return Comparison(pairs, systems)
+
+
+def _as_wanted(pair: Text, form: Normalization) -> Text:
+    """The pair with its source as one model wants it; the reference is the same for all."""
+    return pair._replace(source=form.of_source(pair.source))
 
 
 def require(comparison: Comparison, chrf: float | None) -> None:

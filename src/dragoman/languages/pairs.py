@@ -28,6 +28,11 @@ class Direction:
         return f"{self.source}-{self.target}{' (replay)' if self.is_replay else ''}"
 
     @property
+    def plain(self) -> "Direction":
+        """The same direction as one that is learned."""
+        return Direction(self.source, self.target)
+
+    @property
     def reversed(self) -> "Direction":
         """The same two languages the other way round."""
         return Direction(self.target, self.source, self.is_replay)

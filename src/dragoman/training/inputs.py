@@ -17,7 +17,7 @@ from pathlib import Path
 from dragoman.checkpoint.run_folder import CORPUS, corpus_files
 from dragoman.config import RunConfig
 from dragoman.data import corpus as corpus_data
-from dragoman.data import prepare
+from dragoman.data import prepare, replay
 from dragoman.data.corpus import Corpus
 from dragoman.data.prepare import Selection
 from dragoman.data.sources import Source, check_data, open_sources
@@ -67,13 +67,25 @@ def directions_of(config: RunConfig) -> list[Direction]:
     return directions
 
 
+def with_replay(config: RunConfig) -> list[Direction]:
+    """The directions to learn, then those to rehearse.
+
+    Raises:
+        InputError: As `directions_of`, and for `--replay`.
+    """
+    learned = directions_of(config)
+    replay.check(config.data)
+    return [*learned, *replay.directions_of(config.data)]
+
+
 def sources_of(config: RunConfig, direction: Direction) -> list[Source]:
     """The sources of one direction, opened but not read.
 
     Raises:
         InputError: None serves it, or one cannot be opened.
     """
-    return open_sources(config.data.data, direction, on_bad_rows=config.data.on_bad_rows)
+    entries = replay.entries_of(config.data, direction)
+    return open_sources(entries, direction.plain, on_bad_rows=config.data.on_bad_rows)
 
 
 def check(config: RunConfig) -> None:
@@ -82,7 +94,7 @@ def check(config: RunConfig) -> None:
     Raises:
         InputError: A source serves no pair or cannot be opened, or the base model is not one.
     """
-    directions = directions_of(config)
+    directions = with_replay(config)
     for direction in directions:
         sources_of(config, direction)
     if scratch.preset(config.model.model) is None and (base := nllb.check_name(config.model.model)):
@@ -107,7 +119,7 @@ def obtain(
         ModelError: The base model is missing or not usable.
     """
     started = time.monotonic()
-    directions = directions_of(config)
+    directions = with_replay(config)
     selecting = _Selecting(config, directions)
     base = folder / begun.folder if begun else _base(config, folder, selecting, disk)
     encoder = vocabulary.load(base, _codes(directions))

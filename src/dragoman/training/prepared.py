@@ -8,8 +8,9 @@ from dragoman import host
 from dragoman.checkpoint.log import RunLog
 from dragoman.checkpoint.run_folder import JOURNAL, compare, stored_config
 from dragoman.config import RunConfig
+from dragoman.data.corpus import Corpus
 from dragoman.journal import Journal
-from dragoman.training import inputs, session
+from dragoman.training import inputs, mixture, session
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Report:
     """Per direction, as `Funnel.to_json`."""
     pairs: list[tuple[str, int, int, int]]
     """(direction, train, dev, test)."""
+    mix: dict[str, int] | None
+    """Pairs of each direction in an epoch; None when every training pair occurs once."""
     unknown_rate: dict[str, float]
     """Share of `<unk>` tokens per language."""
 
@@ -44,5 +47,13 @@ def prepare(config: RunConfig) -> Report:
         corpus.digest,
         corpus.manifest["funnel"],
         list(inputs.summary(corpus)),
+        _mix(config, corpus),
         corpus.manifest["splits"]["train"]["unknown_rate"],
     )
+
+
+def _mix(config: RunConfig, corpus: Corpus) -> dict[str, int] | None:
+    mix = mixture.mix_for(config, corpus)
+    if mix is None:
+        return None
+    return {str(way): part.quota for way, part in zip(corpus.directions, mix.parts, strict=True)}
