@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dragoman.config import DataConfig
-from dragoman.data import corpus, encode, replay, sources
+from dragoman.data import corpus, encode, replay
 from dragoman.data.corpus import Corpus, Encoded, Text
 from dragoman.data.filters import (
     REASONS,
@@ -55,8 +55,7 @@ def inputs_digest(data: DataConfig, directions: Sequence[Direction], seed: int) 
     settings = data.model_dump(mode="json", exclude={"data", "replay"})
     digest.update(json.dumps([settings, [str(way) for way in directions], seed], sort_keys=True).encode())
     for direction in directions:
-        entries = replay.entries_of(data, direction)
-        for source in sources.open_sources(entries, direction.plain, on_bad_rows=data.on_bad_rows):
+        for source in replay.open_for(data, direction):
             digest.update(f"{direction} {_reading(source)} {len(source.files)}\n".encode())
             for file in source.files:
                 with file.open("rb") as content:
@@ -140,8 +139,7 @@ def _select_direction(
 
 
 def _read(data: DataConfig, direction: Direction, rejected: list[BadRow]) -> Iterator[Pair]:
-    entries, skipped = replay.entries_of(data, direction), rejected.append
-    for source in sources.open_sources(entries, direction.plain, on_bad_rows=data.on_bad_rows, offer=skipped):
+    for source in replay.open_for(data, direction, rejected.append):
         yield from source.pairs()
 
 

@@ -6,11 +6,12 @@ them. Its pairs are cleaned and encoded like any others, but held out for nothin
 those whose source sentence is held out are left out.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import NamedTuple
 
 from dragoman.config import DataConfig
-from dragoman.data.sources import check_data
+from dragoman.data.sources import BadRow, Source, check_data, open_sources
 from dragoman.errors import InputError
 from dragoman.languages import Direction, parse_pairs
 
@@ -55,6 +56,17 @@ def entries_of(data: DataConfig, direction: Direction) -> list[str]:
     return [replay.entry for replay in replays(data) if direction in replay.directions]
 
 
+def open_for(data: DataConfig, direction: Direction, offer: Callable[[BadRow], None] | None = None) -> list[Source]:
+    """The sources of one direction, as `open_sources`, from `--data` or from `--replay`.
+
+    Raises:
+        InputError: An entry names nothing that can be read, or none serves the direction.
+    """
+    with _naming(direction):
+        entries = entries_of(data, direction)
+        return open_sources(entries, direction.plain, on_bad_rows=data.on_bad_rows, offer=offer)
+
+
 def check(data: DataConfig) -> None:
     """Look at the entries without reading them.
 
@@ -62,11 +74,20 @@ def check(data: DataConfig) -> None:
         InputError: One cannot mean what the user wants.
     """
     for replay in replays(data):
-        try:
+        with _naming(replay.directions[0]):
             check_data([replay.entry], [way.plain for way in replay.directions])
-        except InputError as error:
+
+
+@contextlib.contextmanager
+def _naming(direction: Direction) -> Generator[None]:
+    """Complaints about the entries of a rehearsed direction name the option that they stand in."""
+    try:
+        yield
+    except InputError as error:
+        if direction.is_replay:
             error.message = error.message.replace("--data", "--replay").replace("--language-pairs", "its directions")
-            raise
+            error.hint = error.hint.replace("--data", "--replay")
+        raise
 
 
 def shares(data: DataConfig, counts: Mapping[Direction, int]) -> dict[Direction, float]:

@@ -20,7 +20,7 @@ from dragoman.data import corpus as corpus_data
 from dragoman.data import prepare, replay
 from dragoman.data.corpus import Corpus
 from dragoman.data.prepare import Selection
-from dragoman.data.sources import Source, check_data, open_sources
+from dragoman.data.sources import Source, check_data
 from dragoman.errors import InputError
 from dragoman.journal import Journal, Prepared, Warned
 from dragoman.languages import Direction, parse_pairs
@@ -84,8 +84,7 @@ def sources_of(config: RunConfig, direction: Direction) -> list[Source]:
     Raises:
         InputError: None serves it, or one cannot be opened.
     """
-    entries = replay.entries_of(config.data, direction)
-    return open_sources(entries, direction.plain, on_bad_rows=config.data.on_bad_rows)
+    return replay.open_for(config.data, direction)
 
 
 def check(config: RunConfig) -> None:

@@ -14,8 +14,7 @@ from dragoman.errors import InputError
 SURE = 0.99
 """Least confidence in the other language, of 1."""
 
-# NLLB's code -> ISO 639-3 of the language that lingua knows it by, where that is another.
-_KNOWN_AS = {
+KNOWN_AS = {
     "als": "SQI",
     "azj": "AZE",
     "khk": "MON",
@@ -27,9 +26,9 @@ _KNOWN_AS = {
     "zsm": "MSA",
     **dict.fromkeys(("acm", "acq", "aeb", "ajp", "apc", "arb", "ars", "ary", "arz"), "ARA"),
 }
+"""NLLB's language to the ISO 639-3 code by which lingua knows it, where that is another."""
 
-# Within a group a confident guess is often wrong.
-_RELATIVES = (
+RELATIVES = (
     {"BOS", "HRV", "SRP", "SLV", "MKD", "BUL"},
     {"NOB", "NNO", "DAN", "SWE"},
     {"IND", "MSA"},
@@ -42,6 +41,7 @@ _RELATIVES = (
     {"AFR", "NLD"},
     {"ARA", "FAS", "URD"},
 )
+"""Groups of languages, within which even a sure guess is often wrong."""
 
 
 def check() -> None:
@@ -64,20 +64,20 @@ def is_other_language(text: str, code: str, min_chars: int) -> bool:
         code: NLLB code of the language that it should be in.
         min_chars: Text with less prose is not judged, in characters.
     """
-    detector, known = _lingua()
-    expected = _KNOWN_AS.get(code[:3], code[:3].upper())
+    lingua, known = detector()
+    expected = KNOWN_AS.get(code[:3], code[:3].upper())
     text = prose(text)
     if len(text) < min_chars or expected not in known:
         return False
-    likeliest = detector.compute_language_confidence_values(text)[0]
+    likeliest = lingua.compute_language_confidence_values(text)[0]
     found = likeliest.language.iso_code_639_3.name
-    if found == expected or any({found, expected} <= group for group in _RELATIVES):
+    if found == expected or any({found, expected} <= group for group in RELATIVES):
         return False
     return likeliest.value >= SURE
 
 
 @cache
-def _lingua() -> tuple[Any, frozenset[str]]:
+def detector() -> tuple[Any, frozenset[str]]:
     """The detector, and the languages that it knows. Without its high accuracy, which takes a gigabyte."""
     from lingua import Language, LanguageDetectorBuilder
 

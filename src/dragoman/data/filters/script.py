@@ -13,9 +13,12 @@ from dragoman.data.filters.placeholders import prose
 MIN_LETTERS = 10
 """Below this many letters of other scripts nothing is said: "Bluetooth" stays "Bluetooth" in every language."""
 
+LATIN_PERCENT = 50.0
+"""Least share, in per cent, of Latin letters in a language that is written in them: foreign letters are rare there,
+while Latin ones stand in the text of every script."""
+
 # Codes of ISO 15924 that stand for several scripts of Unicode. Santali's is wrong in NLLB: its text is Ol Chiki.
 _SCRIPTS = {
-    "Hang": ("Hang", "Hani"),
     "Hans": ("Hani", "Bopo"),
     "Hant": ("Hani", "Bopo"),
     "Jpan": ("Hani", "Hira", "Kana"),
@@ -33,8 +36,11 @@ def is_in_script(text: str, code: str, min_percent: float) -> bool:
 
     Returns:
         False when at least `MIN_LETTERS` letters are in other scripts and fewer than
-        `min_percent` per cent of all are in the right one.
+        `min_percent` per cent of all are in the right one; of a language in Latin letters,
+        fewer than half.
     """
+    if not min_percent:
+        return True
     if code.endswith("_Latn") and text.isascii():
         return True
     text = prose(text)
@@ -43,7 +49,8 @@ def is_in_script(text: str, code: str, min_percent: float) -> bool:
     if num_other < MIN_LETTERS:
         return True
     num_own = sum(map(len, own.findall(text)))
-    return 100 * num_own >= min_percent * (num_own + num_other)
+    least = max(min_percent, LATIN_PERCENT) if code.endswith("_Latn") else min_percent
+    return 100 * num_own >= least * (num_own + num_other)
 
 
 @cache
