@@ -1,6 +1,7 @@
 """A run with a mix, rehearsed pairs and text written another way: resumed exactly, and its model says how to ask it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from dragoman.data.corpus import open_corpus, read_texts
 from dragoman.data.loader import Loader
 from dragoman.data.normalization import FILE, Normalization
 from dragoman.deploy import translate
-from dragoman.journal import Evaluated, SessionStarted, Warned
+from dragoman.journal import Evaluated, SessionStarted
 from dragoman.store.local import FolderStore
 from dragoman.training import trainee
 from tests.support.runs import make_pairs, small_run
@@ -59,14 +60,15 @@ def test_a_mixed_run_resumes_exactly(lab: Lab) -> None:
 
 def test_steps_hold_directions_in_the_proportion_of_the_mix(lab: Lab) -> None:
     corpus = corpus_of(lab.folder / "plain")
-    plan = trainee.plan_of(lab.config("plain"), corpus)
+    plan = replace(trainee.plan_of(lab.config("plain"), corpus), max_steps=None, epochs=1)
+    assert plan.mix
     loader = Loader(corpus, plan)
     way = loader.arrays.way
     assert np.array_equal(way, np.sort(way)), "the pairs of a direction stand together, in the order of the directions"
-    epoch = np.concatenate([plan.indices(step) for step in range(plan.pairs_per_epoch)])[: plan.pairs_per_epoch]
+    epoch = np.concatenate([plan.indices(step) for step in range(plan.total_steps)])
     drawn = np.bincount(way[epoch], minlength=4).tolist()
     learned = len(way) - int(np.count_nonzero(way == 3))
-    assert drawn == [part.quota for part in plan.mix.parts] if plan.mix else False
+    assert drawn == [part.quota for part in plan.mix.parts]
     assert sum(drawn[:3]) == learned
     assert drawn[0] == pytest.approx(learned / 4, abs=1)
     assert drawn[2] == pytest.approx(learned / 2, abs=1)
@@ -97,10 +99,10 @@ def test_the_card_names_what_was_learned(lab: Lab) -> None:
 
 
 def test_text_is_learned_as_it_is_written_in_the_options(lab: Lab) -> None:
-    pairs = [pair for pair in read_texts(corpus_of(lab.folder / "plain").folder / "dev.jsonl")]
+    pairs = read_texts(corpus_of(lab.folder / "plain").folder / "dev.jsonl")
     german = [pair for pair in pairs if pair.direction.target == "deu_Latn"]
     assert german
-    assert all(pair.source.startswith('"') and pair.source.endswith('"...') for pair in german)
+    assert all(pair.source.startswith('"') and pair.source.endswith('..."') for pair in german)
 
 
 def test_the_record_is_in_every_checkpoint_and_beside_the_published_model(lab: Lab) -> None:
@@ -139,4 +141,3 @@ def test_a_base_that_was_tuned_on_other_text_is_warned_of(lab: Lab, tmp_path: Pa
     small_run(tmp_path, model=base, max_steps=1, eval_steps=0)
     warned = [line for line in (tmp_path / "run/dragoman/journal.jsonl").read_text().splitlines() if "warned" in line]
     assert any("--normalize nllb --normalize-target nfc" in line for line in warned), warned
-    assert Warned.__doc__
