@@ -155,12 +155,13 @@ def _step_that_fits(run: Session, rate: float) -> StepResult:
                 run.forward,
                 run.optimizer,
                 run.scaler,
-                run.loader,
+                run.feed,
                 run.config.training,
                 step=run.state.step,
                 limit=run.state.microbatch_tokens,
                 rate=rate,
                 before_update=run.saver.buffers.wait_before_update,
+                graphs=run.graphs,
             )
         _need_less_memory(run)
 
@@ -173,6 +174,8 @@ def _need_less_memory(run: Session) -> None:
     """
     state = run.state
     run.optimizer.zero_grad(set_to_none=True)
+    if run.graphs:
+        run.graphs.forget()
     pairs = run.loader.batch(state.step)
     parts = list(run.loader.microbatches(pairs, state.microbatch_tokens, padded=not run.forward.packed))
     if run.arithmetic.device.type == "cuda":
