@@ -40,8 +40,9 @@ def placeholders(text: str) -> Counter[str]:
     return found
 
 
-# A run of ASCII with one of these signs inside: an address, a path, an option, a name in a program.
-_CODE = re.compile(r"<[^<>]*>|&#?\w+;|[!-~]*[A-Za-z0-9][_/@\\=.][!-~]+")
+# After tags and entities: a whole run of ASCII with one of these signs inside, which is an address, a path, an option
+# or a name in a program. It begins where a run begins, so that a long one is looked through once.
+_CODE = re.compile(r"<[^<>]*>|&#?\w+;|(?<![!-;=?-~])[!-;=?-~]*[A-Za-z0-9][_/@\\=.][!-;=?-~]+")
 
 
 def prose(text: str) -> str:
