@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ REASONS = {
     "identical": "both sides are the same text",
     "placeholder": "placeholders such as %s, %(name)s or {0} differ between the sides",
     "duplicate": "the same pair came before",
+    "leak": "a side is a text of a pair that is held out for dev or test",
     "too_many_tokens": "a side has more tokens than the model takes",
     "not_sampled": "left out by --max-samples",
 }
@@ -46,6 +48,7 @@ def clean(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
+@lru_cache(maxsize=8)
 def key(text: str) -> str:
     """What stays the same when only case, width or white space differ: NFKC and casefold of `clean`."""
     return clean(unicodedata.normalize("NFKC", text).casefold())
@@ -125,23 +128,6 @@ def placeholders(text: str) -> Counter[str]:
 # --- many pairs ------------------------------------------------------------------
 
 
-class Duplicates:
-    """Remembers every pair it was shown, by a 64-bit hash of the keys of its sides.
-
-    About 110 bytes per distinct pair. Among ten million pairs the chance that even one is
-    wrongly taken for a duplicate is 3 in a million.
-    """
-
-    def __init__(self) -> None:
-        self._seen: set[int] = set()
-
-    def is_new(self, source: str, target: str) -> bool:
-        """Whether no pair with equal keys was shown before; from now on one was."""
-        before = len(self._seen)
-        self._seen.add(_hash64(b"dragoman pair", key(source), key(target)))
-        return len(self._seen) > before
-
-
 def split_of(source: str, dev_percent: float, test_percent: float) -> Split:
     """The side of the split of every pair with this source, in any direction, run and corpus.
 
@@ -150,7 +136,17 @@ def split_of(source: str, dev_percent: float, test_percent: float) -> Split:
         dev_percent: Share of the sources that choose the checkpoint, in per cent.
         test_percent: Share of the sources that only `dragoman evaluate` sees, in per cent.
     """
-    percent = 100 * _hash64(b"dragoman split", key(source)) / 2**64
+    return split_at(text_hash(source), dev_percent, test_percent)
+
+
+def text_hash(text: str) -> int:
+    """A number below 2**64 that texts with equal keys share, in every release."""
+    return hash64(b"dragoman split", key(text))
+
+
+def split_at(source_hash: int, dev_percent: float, test_percent: float) -> Split:
+    """`split_of` for a source of which the `text_hash` is known."""
+    percent = 100 * source_hash / 2**64
     if percent < test_percent:
         return "test"
     return "dev" if percent < test_percent + dev_percent else "train"
@@ -162,10 +158,11 @@ def sample_priority(seed: int, direction: Direction, source: str, target: str) -
     The pairs with the k smallest numbers are a uniform sample of k, another one for each
     seed. Pairs with equal keys have equal numbers.
     """
-    return _hash64(b"dragoman sample", str(seed), str(direction), key(source), key(target))
+    return hash64(b"dragoman sample", str(seed), str(direction), key(source), key(target))
 
 
-def _hash64(purpose: bytes, *texts: str) -> int:
+def hash64(purpose: bytes, *texts: str) -> int:
+    """A number below 2**64 that stands for these texts; another one for each purpose (at most 16 bytes)."""
     # No key holds a newline, so the texts cannot run into each other.
     data = "\n".join(texts).encode("utf-8")
     return int.from_bytes(blake2b(data, digest_size=8, person=purpose).digest(), "big")
