@@ -109,7 +109,7 @@ def resume(
 
     Of the options below these may be new: --max-hours --save-steps --save-minutes --keep --log-steps --single-writer
     --gradient-checkpointing --store --hub-model-id --public --store-data --lease-minutes --drain-minutes
-    --snapshot --upload-megabytes --commits-per-hour.
+    --snapshot --upload-megabytes --commits-per-hour --prepare-processes.
     The others make another run, and are refused when they differ. --output says where a run from a store goes.
 
     Examples:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dragoman.data.filters import Split
+from dragoman.data.work import ENDING
 from dragoman.errors import Damaged
 from dragoman.languages import Direction
 from dragoman.store.disk import digest
@@ -151,7 +152,7 @@ def open_corpus(folder: Path) -> Corpus | None:
     Raises:
         Damaged: The folder is there, but its manifest cannot be read.
     """
-    if folder.suffix == PART or not folder.is_dir():
+    if folder.suffix in (PART, ENDING) or not folder.is_dir():
         return None
     manifest = folder / MANIFEST
     try:

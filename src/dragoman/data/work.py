@@ -6,6 +6,7 @@ machine all find the same ones. Each file appears whole or not at all. It is nev
 lost is made again, and a checksum tells one that a power cut has damaged.
 """
 
+import contextlib
 import json
 import shutil
 import zipfile
@@ -63,8 +64,10 @@ class Work:
         replace(self.ended(direction, source), json.dumps({"chunks": chunks}).encode())
 
     def clear(self) -> None:
-        """Remove the folder."""
+        """Remove the folder, and the one above when nothing else is in it."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.folder.parent.rmdir()
 
 
 def replace(path: Path, data: bytes) -> None:
