@@ -19,6 +19,9 @@ NEIGHBOUR = "a"
 MOST_WORDS = 200_000
 """Words remembered, some 300 bytes each; beyond, all are forgotten."""
 
+ROW_WORDS = 64
+"""New words that are tried between neighbours at once."""
+
 LONG_WORD = 30
 """Characters of a word that is not remembered: it is hardly met again."""
 
@@ -85,14 +88,29 @@ class SeenWords:
             self._forget()
         new = sorted(words)
         alone = self._encoder.encode(new)
-        between = self._encoder.encode([f"{NEIGHBOUR} {word} {NEIGHBOUR}" for word in new])
-        for place, (word, ids, among) in enumerate(zip(new, alone, between, strict=True), start=len(self._sizes)):
-            is_same = among == [*self._neighbour, *ids, *self._neighbour]
-            self._places[word] = place if is_same else _Places.ODD
+        for place, (word, same) in enumerate(zip(new, self._stand_alone(new, alone), strict=True), len(self._sizes)):
+            self._places[word] = place if same else _Places.ODD
         sizes, ids = _flat(alone)
         self._starts = np.concatenate((self._starts, len(self._ids) + np.cumsum(sizes) - sizes))
         self._sizes = np.concatenate((self._sizes, sizes))
         self._ids = np.concatenate((self._ids, ids))
+
+    def _stand_alone(self, words: list[str], alone: list[list[int]]) -> list[bool]:
+        """Whether each word has the same pieces between others as alone."""
+        # Many words in one text first: it costs less, and mostly all are the same.
+        rows = [slice(start, start + ROW_WORDS) for start in range(0, len(words), ROW_WORDS)]
+        same_rows = self._are_same([words[row] for row in rows], [alone[row] for row in rows])
+        found = [same for row, same in zip(rows, same_rows, strict=True) for _ in words[row]]
+        doubted = [place for place, same in enumerate(found) if not same]
+        same = self._are_same([[words[place]] for place in doubted], [[alone[place]] for place in doubted])
+        for place, answer in zip(doubted, same, strict=True):
+            found[place] = answer
+        return found
+
+    def _are_same(self, rows: list[list[str]], alone: list[list[list[int]]]) -> list[bool]:
+        texts = [f"{NEIGHBOUR} {f' {NEIGHBOUR} '.join(row)} {NEIGHBOUR}" for row in rows]
+        expected = [[*self._neighbour, *chain(*((*ids, *self._neighbour) for ids in row))] for row in alone]
+        return [found == wanted for found, wanted in zip(self._encoder.encode(texts), expected, strict=True)]
 
 
 class _Places(dict[str, int]):
