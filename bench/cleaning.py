@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from dragoman.config import DataConfig
-from dragoman.data.filters import Duplicates, Limits, clean, langid, near_key, reason
+from dragoman.data.filters import Limits, clean, key, langid, near_key, reason
 from dragoman.data.filters.placeholders import prose
 from dragoman.data.filters.repetition import repeats
 from dragoman.data.filters.script import is_in_script
@@ -34,11 +34,14 @@ Pairs = Sequence[tuple[str, str]]
 
 def read(tag: str) -> tuple[Direction, Pairs]:
     """Distinct pairs from English that today's other filters keep."""
-    direction, seen, pairs = Direction("eng_Latn", resolve(tag)), Duplicates(), list[tuple[str, str]]()
+    direction, seen = Direction("eng_Latn", resolve(tag)), set[tuple[str, str]]()
+    pairs: list[tuple[str, str]] = []
     for source in open_sources(DATA, direction, on_bad_rows="skip"):
         for pair in source.pairs():
             sides = clean(pair.source), clean(pair.target)
-            if reason(*sides, BASIC) is None and seen.is_new(*sides):
+            same = key(sides[0]), key(sides[1])
+            if reason(*sides, BASIC) is None and same not in seen:
+                seen.add(same)
                 pairs.append(sides)
     return direction, pairs
 
@@ -53,11 +56,18 @@ def is_in_scripts(source: str, target: str, code: str) -> bool:
 
 
 def row(code: str, pairs: Pairs, with_langid: bool) -> list[str]:
-    near = Duplicates(near_key)
+    seen = set[tuple[str, str]]()
+
+    def came_before(*sides: str) -> bool:
+        near = near_key(sides[0]), near_key(sides[1])
+        found = all(near) and near in seen
+        seen.add(near)
+        return found
+
     return [
         share(pairs, lambda a, b: not is_in_scripts(a, b, code)),
         share(pairs, lambda a, b: repeats(a, TIMES) != repeats(b, TIMES)),
-        share(pairs, lambda a, b: not near.is_new(a, b)),
+        share(pairs, came_before),
         share(pairs, lambda _, b: langid.is_other_language(b, code, CHARS)) if with_langid else "",
     ]
 

@@ -29,6 +29,7 @@ OTHER: dict[str, Any] = {
     "max_length_ratio": 3.0,
     "max_tokens": 64,
     "on_bad_rows": "skip",
+    "prepare_processes": 2,
     "model": "scratch:tiny",
     "revision": "main",
     "adapter": "lora",
@@ -120,7 +121,12 @@ def test_the_digest_changes_exactly_with_fields_that_may_not_change(name: str) -
 def test_what_may_change_does_not_touch_what_is_learned() -> None:
     free = {name for name in FIELDS if may_change(name)}
     saving = {"output", "save_steps", "save_minutes", "snapshot", "keep", "resume", "single_writer"}
-    assert free == saving | set(StoreConfig.model_fields) | {"max_hours", "log_steps", "gradient_checkpointing"}
+    assert free == saving | set(StoreConfig.model_fields) | {
+        "max_hours",
+        "log_steps",
+        "gradient_checkpointing",
+        "prepare_processes",
+    }
 
 
 def _values(name: str) -> st.SearchStrategy[Any]:

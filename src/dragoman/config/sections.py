@@ -103,6 +103,9 @@ class DataConfig(FrozenModel):
     on_bad_rows: Literal["fail", "skip"] = "fail"
     """What to do with a row that cannot be read: stop, or skip it and write it to rejected.tsv."""
 
+    prepare_processes: Annotated[int | None, Field(ge=1), OF_SESSION] = None
+    """Prepare the data in at most this many processes; left out: one for each core. It changes nothing but the time."""
+
 
 class ModelConfig(FrozenModel):
     """What is tuned."""

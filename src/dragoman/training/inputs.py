@@ -5,7 +5,9 @@ that vocabulary; so this is the one place where the two meet. Both are found aga
 the digest of what they were made from, so a second session makes neither.
 """
 
+import itertools
 import json
+import math
 import shutil
 import tempfile
 import time
@@ -17,10 +19,12 @@ from pathlib import Path
 from dragoman.checkpoint.run_folder import CORPUS, corpus_files
 from dragoman.config import RunConfig
 from dragoman.data import corpus as corpus_data
-from dragoman.data import prepare, replay
+from dragoman.data import parts, prepare, replay
 from dragoman.data.corpus import Corpus
 from dragoman.data.prepare import Selection
+from dragoman.data.shares import ALL, Share
 from dragoman.data.sources import Source, check_data
+from dragoman.data.work import Work
 from dragoman.errors import InputError
 from dragoman.journal import Journal, Prepared, Warned
 from dragoman.languages import Direction, parse_pairs
@@ -32,6 +36,9 @@ from dragoman.store.record import CheckpointRecord
 BASE = "dragoman/base"
 BASE_KEY = "made_from.json"
 REJECTED = "dragoman/rejected.tsv"
+SCRATCH_PAIRS = 500_000
+"""A model from scratch learns its tokenizer from at most so many pairs, evenly from all: it holds them in memory."""
+
 HIGH_UNKNOWN_RATE = 0.01
 HOPELESS_UNKNOWN_RATE = 0.5
 
@@ -100,8 +107,37 @@ def check(config: RunConfig) -> None:
         vocabulary.load(base, _codes(directions))
 
 
+def prepare_part(config: RunConfig, folder: Path, share: Share) -> Selection:
+    """Do one machine's share of the preparation, as far as that needs no other machine.
+
+    A model from scratch learns its tokenizer from all of the data, so its pairs are not tokenised here.
+
+    Args:
+        config: The whole configuration.
+        folder: The run folder; the part is left in it.
+        share: Which part.
+
+    Raises:
+        DataError: The data cannot be read.
+        ModelError: The base model is missing or not usable.
+    """
+    directions = with_replay(config)
+    selecting = _Selecting(config, directions, folder / CORPUS, share)
+    selection = selecting.selection
+    if scratch.preset(config.model.model) is None:
+        base = nllb.find(config.model.model, config.model.revision)
+        prepare.tokenize(selection, vocabulary.load(base, _codes(directions)), config.data.max_tokens)
+    parts.finish(selecting.work, selecting.key, share)
+    return selection
+
+
 def obtain(
-    config: RunConfig, folder: Path, journal: Journal, disk: Disk, begun: CheckpointRecord | None = None
+    config: RunConfig,
+    folder: Path,
+    journal: Journal,
+    disk: Disk,
+    begun: CheckpointRecord | None = None,
+    merged: Sequence[Path] = (),
 ) -> Inputs:
     """Find or make the base model and the corpus of a run below its folder.
 
@@ -112,6 +148,7 @@ def obtain(
         disk: Takes every change.
         begun: The whole checkpoint in the folder that training continues from: architecture and tokenizer are
             its own, and so is the corpus where the data is not at hand.
+        merged: Folders in which other machines have done their parts of the preparation.
 
     Raises:
         DataError: The data cannot be read, or leaves nothing to train on.
@@ -119,7 +156,9 @@ def obtain(
     """
     started = time.monotonic()
     directions = with_replay(config)
-    selecting = _Selecting(config, directions)
+    selecting = _Selecting(config, directions, folder / CORPUS)
+    if merged:
+        parts.merge(selecting.work, selecting.key, merged)
     base = folder / begun.folder if begun else _base(config, folder, selecting, disk)
     encoder = vocabulary.load(base, _codes(directions))
     corpus = _stored(folder, begun, selecting)
@@ -133,10 +172,10 @@ def obtain(
         corpus = prepare.build(
             folder / CORPUS, selecting.key, selection, directions, encoder, config.data.max_tokens, disk
         )
-        if selection.rejected:
-            prepare.write_rejected(folder / REJECTED, selection.rejected, disk)
+        prepare.write_rejected(folder / REJECTED, selection, disk)
     else:
         corpus.verify()
+    prepare.clear(folder / CORPUS)
     _judge_unknown(corpus, journal)
     journal.append(
         Prepared(
@@ -157,16 +196,27 @@ class _Selecting:
 
     config: RunConfig
     directions: list[Direction]
+    folder: Path
+    """Of the corpora."""
+    share: Share = ALL
 
     @cached_property
     def key(self) -> str:
         """Digest of everything that decides the selection; reads every file."""
         return prepare.inputs_digest(self.config.data, self.directions, self.config.training.seed)
 
+    @property
+    def work(self) -> Work:
+        """Where the data is prepared."""
+        return prepare.work_of(self.folder, self.key)
+
     @cached_property
     def selection(self) -> Selection:
         """The pairs of each split."""
-        return prepare.select(self.config.data, self.directions, self.config.training.seed)
+        data, seed = self.config.data, self.config.training.seed
+        return prepare.select(
+            data, self.directions, seed, self.work, processes=data.prepare_processes, share=self.share
+        )
 
 
 def _base(config: RunConfig, folder: Path, selecting: _Selecting, disk: Disk) -> Path:
@@ -220,7 +270,9 @@ def _make_base(
     if base.exists():
         shutil.rmtree(base)
     with tempfile.TemporaryDirectory() as temporary:
-        texts = scratch.texts((pair.source, pair.target) for pair in selection.splits["train"])
+        pairs = selection.splits["train"]
+        step = math.ceil(len(pairs) / SCRATCH_PAIRS)
+        texts = scratch.texts((pair.source, pair.target) for pair in itertools.islice(pairs, 0, None, step))
         scratch.build(Path(temporary), texts, sizes, seed=int(str(made_from["seed"])))
         disk.make_folders(base)
         for file in sorted(Path(temporary).iterdir()):
@@ -240,7 +292,9 @@ def _judge_unknown(corpus: Corpus, journal: Journal) -> None:
             message = f"{rate:.0%} of the {code} tokens are <unk>: the model cannot write this text"
             raise InputError(f"--data: {message}", "check that the columns hold the languages you named")
         if rate > HIGH_UNKNOWN_RATE:
-            journal.append(Warned(message=f"{rate:.1%} of the {code} tokens are <unk>: the model cannot learn them"))
+            characters = " ".join(character for character, _ in corpus.unknown_characters.get(code, ()))
+            message = f"{rate:.1%} of the {code} tokens are <unk>: the model cannot learn them"
+            journal.append(Warned(message=f"{message}; most often: {characters}" if characters else message))
 
 
 def summary(corpus: Corpus) -> Sequence[tuple[str, int, int, int]]:

@@ -1,13 +1,14 @@
 """What makes two texts the same one."""
 
 import unicodedata
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import Any
 
 from dragoman.data.normalization import clean
 
 
+@lru_cache(maxsize=8)
 def key(text: str) -> str:
     """What stays the same when only case, width or white space differ: NFKC and casefold of `clean`."""
     return clean(unicodedata.normalize("NFKC", text).casefold())

@@ -23,7 +23,17 @@ def split_of(source: str, dev_percent: float, test_percent: float) -> Split:
         dev_percent: Share of the sources that choose the checkpoint, in per cent.
         test_percent: Share of the sources that only `dragoman evaluate` sees, in per cent.
     """
-    percent = 100 * hash64(b"dragoman split", key(source)) / 2**64
+    return split_at(text_hash(source), dev_percent, test_percent)
+
+
+def text_hash(text: str) -> int:
+    """A number below 2**64 that texts with equal keys share, in every release."""
+    return hash64(b"dragoman split", key(text))
+
+
+def split_at(source_hash: int, dev_percent: float, test_percent: float) -> Split:
+    """`split_of` for a source of which the `text_hash` is known."""
+    percent = 100 * source_hash / 2**64
     if percent < test_percent:
         return "test"
     return "dev" if percent < test_percent + dev_percent else "train"
