@@ -75,6 +75,10 @@ def test_every_code_of_nllb_has_a_script_that_unicode_knows() -> None:
         assert is_in_script("Ⴀ" * 20 + "α" * 20, code, 99.0) is False
 
 
+def test_a_script_that_unicode_does_not_know_is_not_judged() -> None:
+    assert is_in_script("Сохранить изменения", "xyz_Qabc", 10.0)
+
+
 def test_no_least_share_judges_nothing() -> None:
     assert is_in_script("Save all the changes", "rus_Cyrl", 0.0)
 

@@ -37,14 +37,17 @@ def is_in_script(text: str, code: str, min_percent: float) -> bool:
     Returns:
         False when at least `MIN_LETTERS` letters are in other scripts and fewer than
         `min_percent` per cent of all are in the right one; of a language in Latin letters,
-        fewer than half.
+        fewer than half. True where Unicode does not know the script.
     """
     if not min_percent:
         return True
     if code.endswith("_Latn") and text.isascii():
         return True
     text = prose(text)
-    own, other = _letters(code)
+    letters = _letters(code)
+    if letters is None:
+        return True
+    own, other = letters
     num_other = sum(map(len, other.findall(text)))
     if num_other < MIN_LETTERS:
         return True
@@ -54,8 +57,8 @@ def is_in_script(text: str, code: str, min_percent: float) -> bool:
 
 
 @cache
-def _letters(code: str) -> tuple[Any, Any]:
-    """Runs of letters in the script of a language, and of those in scripts that are not."""
+def _letters(code: str) -> tuple[Any, Any] | None:
+    """Runs of letters in the script of a language, and of those in scripts that are not; None for an unknown script."""
     import regex
 
     script = code.partition("_")[2]
@@ -63,4 +66,7 @@ def _letters(code: str) -> tuple[Any, Any]:
     own = "".join(rf"\p{{scx={name}}}" for name in names)
     # Letters that every script shares (ª, ー) are neither.
     shared = r"\p{scx=Zyyy}\p{scx=Zinh}"
-    return regex.compile(rf"(?V1)[\p{{L}}&&[{own}]]+"), regex.compile(rf"(?V1)[\p{{L}}--[{own}{shared}]]+")
+    try:
+        return regex.compile(rf"(?V1)[\p{{L}}&&[{own}]]+"), regex.compile(rf"(?V1)[\p{{L}}--[{own}{shared}]]+")
+    except regex.error:
+        return None
