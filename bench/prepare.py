@@ -4,7 +4,7 @@ Speed: a million real lines, both sides in turns, pairs per CPU second. Memory: 
 resident memory of all processes together (each shared page counted once: PSS), sampled
 while corpora of growing size are prepared. Place: opening the largest one at random steps.
 
-Usage: python bench/prepare.py [--pairs 1000000] [--rounds 3] [--sizes 250000 1000000 4000000 10000000]
+Usage: python -m bench.prepare [--pairs 1000000] [--rounds 3] [--sizes 250000 1000000 4000000 10000000]
 """
 
 import argparse
@@ -139,7 +139,7 @@ def report(found: dict[str, Any]) -> str:
     lines = [
         f"# Preparing pairs, {found['date']}, CPU, {found['cores']} cores",
         "",
-        f"Made by `python bench/prepare.py`: {found['base_lines']:,} lines of gettext catalogues, English to French, "
+        f"Made by `make bench-prepare`: {found['base_lines']:,} lines of gettext catalogues, English to French, "
         f"{found['characters_per_pair']:.0f} characters a pair, repeated with numbers behind them until they are "
         "enough; every fifth pair has a word that no other has. A scratch tokenizer with "
         f"{found['pieces']:,} pieces on all sides. Load average before and after: {loads}; where that is above 0, "

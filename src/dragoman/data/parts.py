@@ -5,6 +5,7 @@ the files of all such folders into one, so what follows goes on as after an inte
 finds everything done, and what comes out is what one machine alone would have made.
 """
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -64,8 +65,9 @@ def merge(into: Work, inputs: str, folders: Sequence[Path]) -> None:
 def _parts(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Finished parts in or below a folder."""
     for mark in sorted(folder.rglob(MARKS)):
-        if mark.parent.suffix == ENDING:
-            yield mark.parent, json.loads(mark.read_bytes())
+        with contextlib.suppress(OSError, ValueError):  # a mark that a power cut has damaged is none
+            if mark.parent.suffix == ENDING:
+                yield mark.parent, json.loads(mark.read_bytes())
 
 
 def _take(part: Path, into: Path) -> None:

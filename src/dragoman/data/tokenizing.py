@@ -91,26 +91,25 @@ def _tokenize_chunk(
 ) -> None:
     """Write the arrays of `Pieces`, `fate` of each pair, `used` (the different ids), and of pairs held out alone:
 
-    held_fate, held_of, held_lengths, held_ids    as above, of short pairs only
-    held_text, held_text_lengths                     their text, as in a cleaned chunk
+    held_of, held_lengths, held_ids     as above, of short pairs only
+    held_text, held_text_lengths        their text, as in a cleaned chunk
     """
     texts: Texts = cleaning.texts_at(cleaned, pairs)
     pieces = _merged(_before(path), pairs, texts, tokenizing)
-    fate_of_short = fates[pieces.is_short]
-    is_held = fates != TRAIN
-    held = pieces.only(is_held & pieces.is_short)
-    held_texts = [side.encode() for place in np.flatnonzero(is_held & pieces.is_short) for side in texts[place]]
+    short_fates = fates[pieces.is_short]
     short_texts = [texts[place] for place in np.flatnonzero(pieces.is_short)]
     facts = {
-        "num_train": int((fate_of_short == TRAIN).sum()),
+        "num_train": int((short_fates == TRAIN).sum()),
         "funnel": _too_long(texts, pieces),
-        "unknown": _unknown(tokenizing, direction, pieces, fate_of_short, short_texts),
+        "unknown": _unknown(tokenizing, direction, pieces, short_fates, short_texts),
     }
+    is_held = pieces.is_short & (fates != TRAIN)
+    held = pieces.only(is_held)
+    held_texts = [side.encode() for place in np.flatnonzero(is_held) for side in texts[place]]
     arrays: dict[str, NDArray[Any]] = {
         **pieces._asdict(),
         "fate": fates,
         "used": np.flatnonzero(np.bincount(pieces.ids)).astype(np.uint32),
-        "held_fate": fates[is_held & pieces.is_short],
         "held_of": held.pairs,
         "held_lengths": held.lengths,
         "held_ids": held.ids,
