@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := OMP_WAIT_POLICY=PASSIVE $(BIN)/python
 
-.PHONY: demo test check bench bench-faults bench-memory chaos compat docs clean
+.PHONY: demo test check bench bench-faults bench-memory bench-prepare chaos compat docs clean
 
 demo: $(VENV)/.demo
 	$(RUN) -m examples.demo
@@ -33,6 +33,9 @@ bench: $(VENV)/.dev
 
 bench-faults: $(VENV)/.dev
 	$(RUN) bench/faults.py
+
+bench-prepare: $(VENV)/.dev
+	$(RUN) -m bench.prepare
 
 bench-memory: $(VENV)/.dev
 	$(RUN) bench/memory.py

@@ -102,6 +102,12 @@ class StoreUnavailable(DragomanError):
         self.retry_after = retry_after
 
 
+class WorkerLost(DragomanError):
+    """The system has ended a process that worked for this one, mostly for want of memory; what it had done is kept."""
+
+    exit_code = ExitCode.RESUME_ME
+
+
 # --- stop and resume -------------------------------------------------------------
 
 

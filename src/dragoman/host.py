@@ -43,6 +43,16 @@ def be_gentle() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 
+def compute_alone() -> None:
+    """Let the tokenizer start no threads: this process is one of several that share the cores."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def cublas_workspace() -> None:
     """Fix cuBLAS's workspace, which deterministic CUDA kernels require; before CUDA starts."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

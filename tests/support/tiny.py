@@ -43,7 +43,7 @@ class Tiny:
     def texts(self) -> list[Text]:
         """The training pairs in the order of the corpus."""
         directions = inputs.directions_of(self.config)
-        return prepare.select(self.config.data, directions, self.config.training.seed).splits["train"]
+        return list(prepare.select(self.config.data, directions, self.config.training.seed).splits["train"])
 
     def model(self, dtype: torch.dtype = torch.float32) -> Any:
         model: Any = nllb.load(self.made.base, self.config.model.dropout)

@@ -27,6 +27,11 @@ def make(**options: Any) -> str:
     return card.text(config, ways, pairs, step=1500, total_steps=3000, chrf=41.26)
 
 
+def test_a_model_that_wants_its_text_in_another_form_says_so() -> None:
+    assert "in the form `nllb` first (`normalization.json`)" in make(normalize="nllb")
+    assert "normalization" not in make()
+
+
 def test_the_front_matter_says_what_the_hub_wants_to_know() -> None:
     found = front(make(hub_model_id="ada/run"))
     assert found["language"] == ["de", "en", "fr"]

@@ -14,10 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 from dragoman.config import DataConfig, from_flat
-from dragoman.data import corpus, prepare
+from dragoman.data import corpus, corpus_writer, prepare
 from dragoman.data.batch_plan import BatchPlan
-from dragoman.data.corpus import Corpus, Encoded, Text
-from dragoman.data.filters import key
+from dragoman.data.corpus import Corpus, Text
+from dragoman.data.corpus_writer import Block, SplitBlocks
+from dragoman.data.filters import Split, key
 from dragoman.data.loader import Loader, pad
 from dragoman.errors import Damaged, DataError, InputError
 from dragoman.journal import Journal
@@ -35,6 +36,7 @@ class Words:
     """A tokenizer whose pieces are words, numbered by a list; codes come `first`, `first` + 1, …"""
 
     pad, eos, unk = 1, 2, 3
+    splits_at_spaces = True
 
     def __init__(self, words: Sequence[str] = (), first: int = 100, name: str = "words") -> None:
         self.words, self.first, self.name = list(words), first, name
@@ -88,18 +90,25 @@ def sources_of(made: Corpus) -> dict[str, set[str]]:
 # --- arrays ------------------------------------------------------------------------
 
 
-def encoded(*sides: tuple[list[int], list[int]], direction: Direction = FR) -> list[Encoded]:
-    return [Encoded(Text(f"s{i}", f"t{i}", direction), *pair) for i, pair in enumerate(sides)]
+def block(
+    *sides: tuple[list[int], list[int]], direction: Direction = FR, texts: Sequence[tuple[str, str]] = ()
+) -> Block:
+    flat = [ids for pair in sides for ids in pair]
+    ids = np.array([token for ids in flat for token in ids], np.int64)
+    return Block([FR, DE].index(direction), np.array([len(ids) for ids in flat]).reshape(-1, 2), ids, texts)
 
 
-def written(tmp_path: Path, train: list[Encoded], directions: Sequence[Direction] = (FR, DE), **held: Any) -> Corpus:
-    splits: Any = {"train": train, "dev": [], "test": []} | held
-    return corpus.write(tmp_path / "corpus", splits, directions, Words(), {"funnel": {}}, Disk())
+def written(tmp_path: Path, *train: Block, **held: Block) -> Corpus:
+    blocks: dict[Split, list[Block]] = {"train": list(train), "dev": [], "test": []}
+    blocks |= {split: [some] for split, some in held.items()}  # pyright: ignore[reportAssignmentType]
+    splits = {split: SplitBlocks(lambda some=some: iter(some)) for split, some in blocks.items()}
+    used = np.unique(np.concatenate([np.empty(0, np.int64), *(one.ids for some in blocks.values() for one in some)]))
+    return corpus_writer.write(tmp_path / "corpus", splits, used, [FR, DE], Words(), {"funnel": {}}, Disk())
 
 
 def test_pieces_come_back_as_they_were_written(tmp_path: Path) -> None:
     sides = [([5, 6], [7]), ([], [8, 9, 10]), ([11], [])]
-    made = written(tmp_path, encoded(*sides))
+    made = written(tmp_path, block(*sides))
     for opened in (made, corpus.open_corpus(made.folder)):
         assert opened is not None
         arrays = opened.arrays("train")
@@ -112,7 +121,7 @@ def test_pieces_come_back_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_arrays_are_mapped_not_read(tmp_path: Path) -> None:
-    arrays = written(tmp_path, encoded(([5, 6], [7]))).arrays("train")
+    arrays = written(tmp_path, block(([5, 6], [7]))).arrays("train")
     assert [type(array) for array in (arrays.ids, arrays.bounds, arrays.way)] == [np.memmap] * 3
     assert arrays.ids.flags.writeable is False
 
@@ -121,14 +130,14 @@ def test_arrays_are_mapped_not_read(tmp_path: Path) -> None:
 def test_ids_take_two_bytes_when_so_many_tokens_are_used(tmp_path: Path, different: int, kind: str) -> None:
     """However large the vocabulary is: what is stored are places among the tokens in use, with eight more here."""
     used = list(range(150_000, 150_000 + different))
-    made = written(tmp_path, encoded((used, [5])))
+    made = written(tmp_path, block((used, [5])))
     arrays = made.arrays("train")
     assert arrays.ids.dtype == np.dtype(kind)
     assert made.rows[arrays.ids].tolist() == [*used, 5]
 
 
 def test_the_rows_of_a_corpus_are_those_of_all_splits_and_what_belongs_to_them(tmp_path: Path) -> None:
-    made = written(tmp_path, encoded(([90, 5], [7])))
+    made = written(tmp_path, block(([90, 5], [7])))
     assert made.rows.tolist() == [0, 1, 2, 3, 5, 7, 90, 100, 101, 102]
     path = made.folder / corpus.ROWS
     for damage in (path.read_bytes()[:-1], path.read_bytes()[:-1] + b"!"):
@@ -141,13 +150,13 @@ def test_the_rows_of_a_corpus_are_those_of_all_splits_and_what_belongs_to_them(t
 
 
 def test_an_empty_split_is_a_split(tmp_path: Path) -> None:
-    made = written(tmp_path, encoded(([5], [6])))
+    made = written(tmp_path, block(([5], [6])))
     assert len(made.arrays("dev")) == 0
     assert made.texts("dev") == []
 
 
 def test_every_pair_keeps_its_direction(tmp_path: Path) -> None:
-    made = written(tmp_path, [*encoded(([5], [6]), direction=DE), *encoded(([7], [8]), direction=FR)])
+    made = written(tmp_path, block(([5], [6]), direction=DE), block(([7], [8]), direction=FR))
     loader = Loader(made, BatchPlan(2, 2, seed=1))
     batch = loader.packed(np.array([0, 1])).padded()
     assert batch.source_BS.tolist() == [[100, 5, 2], [100, 7, 2]]
@@ -166,22 +175,17 @@ def test_held_out_text_comes_back_whatever_it_holds(tmp_path: Path) -> None:
         "",
         " ",
     ]
-    rows = [Encoded(Text(text, text[::-1], FR), [4], [5]) for text in awkward]
-    made = written(tmp_path, encoded(([5], [6])), dev=rows, test=rows[::-1])
-    assert made.texts("dev") == [row.text for row in rows]
-    assert made.texts("test") == [row.text for row in rows[::-1]]
-
-
-def test_the_share_of_unknown_pieces_is_told_per_language(tmp_path: Path) -> None:
-    made = written(tmp_path, [*encoded(([3, 5], [5, 5, 5, 3])), *encoded(([5, 5], [5]), direction=DE)])
-    rates = made.manifest["splits"]["train"]["unknown_rate"]
-    assert rates == {"deu_Latn": 0.0, "eng_Latn": 0.25, "fra_Latn": 0.25}
+    rows = [(text, text[::-1]) for text in awkward]
+    dev, test = (block(*[([4], [5])] * len(rows), texts=texts) for texts in (rows, rows[::-1]))
+    made = written(tmp_path, block(([5], [6])), dev=dev, test=test)
+    assert made.texts("dev") == [Text(*row, FR) for row in rows]
+    assert made.texts("test") == [Text(*row, FR) for row in rows[::-1]]
 
 
 @pytest.mark.parametrize("name", ["train.ids", "train.bounds", "train.way", "dev.ids", "test.bounds"])
 @pytest.mark.parametrize("damage", ["cut", "longer", "gone"])
 def test_an_array_of_another_size_is_damaged_and_named(tmp_path: Path, name: str, damage: str) -> None:
-    made = written(tmp_path, encoded(([5], [6])), dev=encoded(([5], [6])))
+    made = written(tmp_path, block(([5], [6])), dev=block(([5], [6]), texts=[("s", "t")]))
     path = made.folder / name
     if damage == "gone":
         path.unlink()
@@ -196,7 +200,7 @@ def test_an_array_of_another_size_is_damaged_and_named(tmp_path: Path, name: str
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"{}", b"\xff", None])
 def test_a_damaged_manifest_is_named(tmp_path: Path, content: bytes | None) -> None:
-    made = written(tmp_path, encoded(([5], [6])))
+    made = written(tmp_path, block(([5], [6])))
     manifest = made.folder / corpus.MANIFEST
     manifest.unlink()
     if content is not None:
@@ -206,7 +210,7 @@ def test_a_damaged_manifest_is_named(tmp_path: Path, content: bytes | None) -> N
 
 
 def test_a_corpus_of_another_format_is_not_opened(tmp_path: Path) -> None:
-    made = written(tmp_path, encoded(([5], [6])))
+    made = written(tmp_path, block(([5], [6])))
     manifest = json.loads((made.folder / corpus.MANIFEST).read_text())
     (made.folder / corpus.MANIFEST).write_text(json.dumps(manifest | {"format": corpus.FORMAT + 1}))
     assert corpus.open_corpus(made.folder) is None
@@ -285,7 +289,7 @@ def test_nothing_is_read_again_when_nothing_changed(tmp_path: Path, monkeypatch:
     run = shutil.copytree(prepared().made.base.parents[1], tmp_path / "run")
     journal = Journal(run / "dragoman/journal.jsonl")
 
-    def refuse(*args: object) -> None:
+    def refuse(*args: object, **options: object) -> None:
         raise AssertionError("the sources are read again")
 
     with monkeypatch.context() as patch:
@@ -405,8 +409,8 @@ def test_max_samples_takes_all_when_there_are_not_enough(tmp_path: Path) -> None
 
 def test_a_sample_holds_out_the_same_sentences_as_the_whole(tmp_path: Path) -> None:
     few, all_ = (prepare.select(data(tmp_path, max_samples=n), [FR, DE], 1) for n in (10, None))
-    assert few.splits["dev"] == all_.splits["dev"]
-    assert few.splits["test"] == all_.splits["test"]
+    assert list(few.splits["dev"]) == list(all_.splits["dev"])
+    assert list(few.splits["test"]) == list(all_.splits["test"])
 
 
 def test_every_row_that_was_read_is_bad_rejected_or_kept(tmp_path: Path) -> None:
@@ -474,7 +478,7 @@ def test_skipped_rows_are_written_down(tmp_path: Path) -> None:
     (tmp_path / "bad.tsv").write_text("good\tbon\nno tab here\n")
     settings = data(tmp_path, f"en-fr={tmp_path / 'bad.tsv'}", language_pairs=["en-fr"], on_bad_rows="skip")
     selection = prepare.select(settings.model_copy(update={"dev_percent": 0.0, "test_percent": 0.0}), [FR], 1)
-    prepare.write_rejected(tmp_path / "rejected.tsv", selection.rejected, Disk())
+    prepare.write_rejected(tmp_path / "rejected.tsv", selection, Disk())
     file, line, _, row = (tmp_path / "rejected.tsv").read_text().rstrip("\n").split("\t")
     assert (file, line, row) == (str(tmp_path / "bad.tsv"), "2", "no tab here")
 
@@ -539,7 +543,7 @@ def test_microbatches_hold_every_pair_once_and_no_more_tokens_than_allowed(padde
 
 
 def test_active_tokens_are_the_same_tokens_by_their_place_among_the_rows(tmp_path: Path) -> None:
-    made = written(tmp_path, encoded(([90, 5], [7]), ([5], [90, 90, 7])))
+    made = written(tmp_path, block(([90, 5], [7]), ([5], [90, 90, 7])))
     plan, chosen = BatchPlan(2, 2, seed=1), np.array([1, 0])
     active = Loader(made, plan, active=True)
     rows, whole, places = made.rows, Loader(made, plan).packed(chosen), active.packed(chosen)
@@ -556,6 +560,6 @@ def test_padding_fills_up_to_the_longest_row() -> None:
 
 
 def test_no_pair_to_train_on_is_an_input_error(tmp_path: Path) -> None:
-    made = written(tmp_path, [])
+    made = written(tmp_path)
     with pytest.raises(InputError):
         BatchPlan(len(made.arrays("train")), 4, seed=1)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dragoman.data import encode
 from dragoman.data.encode import decoder_input, sentence
 from dragoman.data.filters import clean
 from dragoman.errors import ModelError
@@ -123,13 +122,6 @@ def test_decoding_gives_the_catalogue_text_back_and_leaves_out_what_is_no_text()
     for text in [side for pair in catalogue("fr") for side in pair]:
         ids = sentence(ours.code_id("fra_Latn"), ours.encode([text])[0], ours.eos).tolist()
         assert ours.decode([ours.eos, *ids, ours.pad, len(ours), len(ours) + 1]) == text
-
-
-def test_texts_are_encoded_in_order_however_many_there_are() -> None:
-    ours = catalogue_vocabulary()
-    texts = [f"Save {number}" for number in range(encode.CHUNK + 10)]
-    assert list(encode.pieces(ours, iter(texts))) == ours.encode(texts)
-    assert list(encode.pieces(ours, [])) == []
 
 
 def test_ids_read_from_a_small_type_do_not_overflow() -> None:

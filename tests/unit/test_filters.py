@@ -6,7 +6,6 @@ import pytest
 
 from dragoman.data.filters import (
     REASONS,
-    Duplicates,
     Funnel,
     Limits,
     Sample,
@@ -135,16 +134,6 @@ def test_djangos_translations_almost_all_pass_the_placeholder_filter(direction: 
 
 
 # --- many pairs ------------------------------------------------------------------
-
-
-def test_a_pair_is_new_once_whatever_its_case_and_spaces():
-    duplicates = Duplicates()
-
-    assert duplicates.is_new("One", "Un")
-    assert not duplicates.is_new("one ", " UN")
-    assert duplicates.is_new("one", "une")
-    assert duplicates.is_new("un", "one")
-    assert duplicates.is_new("on", "eun")
 
 
 def test_the_split_of_a_sentence_is_forever():

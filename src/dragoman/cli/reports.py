@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dragoman.estimate import Estimate
     from dragoman.store.record import CheckpointRecord
     from dragoman.training.ending import Ending
-    from dragoman.training.prepared import Report
+    from dragoman.training.prepared import PartReport, Report
 
 
 def prepared(report: "Report", as_json: bool) -> None:
@@ -26,7 +26,8 @@ def prepared(report: "Report", as_json: bool) -> None:
     if as_json:
         splits = {name: {"train": a, "dev": b, "test": c} for name, a, b, c in report.pairs}
         values = {"corpus": str(report.folder), "digest": report.digest, "pairs": splits}
-        print_json(values | {"funnel": report.funnel, "unknown_rate": report.unknown_rate})
+        unknown = {"unknown_rate": report.unknown_rate, "unknown_characters": report.unknown_characters}
+        print_json(values | {"mix": report.mix, "funnel": report.funnel} | unknown)
         return
     for direction, funnel in report.funnel.items():
         data(direction)
@@ -40,9 +41,26 @@ def prepared(report: "Report", as_json: bool) -> None:
         data(f"  {'kept':16}{funnel['kept']:>10,}")
     rows = [(name, f"{a:,}", f"{b:,}", f"{c:,}") for name, a, b, c in report.pairs]
     table(("direction", "train", "dev", "test"), rows)
+    if report.mix:
+        trained = {name: a for name, a, _, _ in report.pairs}
+        drawn = [(name, f"{n:,}", f"{n / trained[name]:.2f}") for name, n in report.mix.items()]
+        table(("an epoch draws", "pairs", "each pair, times"), drawn)
     rates = ", ".join(f"{code} {rate:.1%}" for code, rate in report.unknown_rate.items())
     data(f"tokens that the model cannot write: {rates}")
+    for code, characters in report.unknown_characters.items():
+        shown = ", ".join(f"{character} U+{ord(character):04X} {count:,}" for character, count in characters)
+        data(f"  {code}, most often for: {shown}")
     data(f"corpus: {report.folder}")
+
+
+def prepared_part(report: "PartReport", as_json: bool) -> None:
+    """What one of several machines has prepared, and how to go on."""
+    if as_json:
+        folder = str(report.folder)
+        print_json({"folder": folder, "part": report.part, "read": report.read, "kept": report.kept})
+        return
+    data(f"part {report.part}: {report.read:,} rows read, {report.kept:,} pairs kept so far, in {report.folder}")
+    say("when all parts are done: the same command with --merge and the outputs of all machines, without --shard")
 
 
 def status(found: "Status", as_json: bool) -> None:

@@ -40,18 +40,43 @@ def estimate(
 
 
 @verb(app, TRAIN)
-def prepare(*, options: Options = RunConfig(), config: ConfigFile = None, json: AsJson = False) -> None:
+def prepare(
+    *,
+    shard: Annotated[
+        str | None,
+        Parameter(help="Prepare only this machine's part, i/n, such as `1/4`; needs an --output of its own."),
+    ] = None,
+    merge: Annotated[
+        list[Path], Parameter(help="Outputs of all machines that prepared parts: make the whole corpus of them.")
+    ] = [],  # noqa: B006  cyclopts never changes it
+    options: Options = RunConfig(),
+    config: ConfigFile = None,
+    json: AsJson = False,
+) -> None:
     """Read, clean, split and encode the data of a run, and show what became of every row.
+
+    One that was interrupted goes on where it was. With --shard several machines share the work: each gets the same
+    options and files, and --merge makes of their outputs what one machine alone would have made, byte for byte.
 
     Examples:
 
         dragoman prepare --language-pairs en-fr --data en-fr=pairs.tsv --model scratch:tiny
 
         dragoman prepare -c run.yaml --json
+
+        dragoman prepare -c run.yaml --shard 1/4 --output parts/1
+
+        dragoman prepare -c run.yaml --merge parts/1 parts/2 parts/3 parts/4
     """
     from dragoman.training import prepared
 
-    reports.prepared(prepared.prepare(settings.load(options, config)), as_json=json)
+    if shard is not None and merge:
+        raise InputError("--shard and --merge: one makes a part, the other the whole", "one after the other")
+    loaded = settings.load(options, config)
+    if shard is not None:
+        reports.prepared_part(prepared.prepare_part(loaded, shard), as_json=json)
+    else:
+        reports.prepared(prepared.prepare(loaded, merge), as_json=json)
 
 
 @verb(app, TRAIN)
@@ -84,7 +109,7 @@ def resume(
 
     Of the options below these may be new: --max-hours --save-steps --save-minutes --keep --log-steps --single-writer
     --gradient-checkpointing --store --hub-model-id --public --store-data --lease-minutes --drain-minutes
-    --snapshot --upload-megabytes --commits-per-hour.
+    --snapshot --upload-megabytes --commits-per-hour --prepare-processes.
     The others make another run, and are refused when they differ. --output says where a run from a store goes.
 
     Examples:

@@ -9,6 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+Form = Literal["nfc", "nfkc", "nllb"]
+"""A way to write text; `data/normalization.py` says what each means."""
+
 DEFAULT_MODEL = "facebook/nllb-200-distilled-600M"
 
 
@@ -43,11 +46,15 @@ class DataConfig(FrozenModel):
     """Which pairs are learned."""
 
     language_pairs: list[str] = []
-    """Directions to learn, as SOURCE-TARGET: `en-fr en-de`, `eng_Latn-fra_Latn`."""
+    """Directions to learn, as SOURCE-TARGET: `en-fr en-de`, `eng_Latn-fra_Latn`; `en--fr` is both ways."""
 
     data: list[str] = []
     """Where the pairs are: TSV or JSONL files, a folder of gettext catalogues, `gettext:PACKAGE,PACKAGE`
     (catalogues of installed Python packages), each for all pairs or as `en-fr=FILE` for one."""
+
+    replay: list[str] = []
+    """Pairs to rehearse against forgetting, as SOURCE:SHARE: an entry as for --data, such as `de-en=general.tsv`, in
+    these or other directions, and its share of all pairs of an epoch: `de-en=general.tsv:0.1`."""
 
     max_samples: Annotated[int, Field(ge=1)] | None = None
     """Train on at most this many pairs per direction, drawn with the seed from the whole source."""
@@ -70,8 +77,34 @@ class DataConfig(FrozenModel):
     max_tokens: Annotated[int, Field(ge=8, le=1024)] = 256
     """Drop pairs with a side of more tokens than this, language code and `</s>` included."""
 
+    normalize: Form = "nfc"
+    """How text is written before the tokenizer sees it: composed characters; also one for all that mean the same; or
+    as NLLB-200's own training text, with Moses's punctuation. Recorded with the model, for translating as well."""
+
+    normalize_target: Form | None = None
+    """The same for the target side, where it differs."""
+
+    min_script_percent: Annotated[float, Field(ge=0, le=100)] = 10.0
+    """Drop pairs with a side of whose letters fewer than this share, in per cent, are in the script of its language;
+    0: not judged."""
+
+    max_repeats: Annotated[int, Field(ge=0)] = 5
+    """Drop pairs of which one side says the same more than this many times in a row; 0: not judged."""
+
+    near_duplicates: Literal["keep", "drop"] = "keep"
+    """Whether to drop pairs that differ from an earlier one by digits, punctuation and case alone."""
+
+    langid: bool = False
+    """Drop pairs with a side that is surely in another language (needs the extra `langid`)."""
+
+    langid_min_chars: Annotated[int, Field(ge=20)] = 40
+    """Identify the language of sides from this length on, in characters."""
+
     on_bad_rows: Literal["fail", "skip"] = "fail"
     """What to do with a row that cannot be read: stop, or skip it and write it to rejected.tsv."""
+
+    prepare_processes: Annotated[int | None, Field(ge=1), OF_SESSION] = None
+    """Prepare the data in at most this many processes; left out: one for each core. It changes nothing but the time."""
 
 
 class ModelConfig(FrozenModel):
@@ -104,10 +137,18 @@ class TrainingConfig(FrozenModel):
     """How it is tuned."""
 
     epochs: Annotated[float, Field(gt=0)] = 3.0
-    """Passes over the training pairs; ignored when --max-steps is given."""
+    """Passes over the training pairs; ignored when --max-steps is given. With a mix a pass has as many pairs as there
+    are to learn, some perhaps twice and others not, and the rehearsed ones on top."""
 
     max_steps: Annotated[int, Field(ge=1)] | None = None
     """Total optimizer steps, instead of --epochs."""
+
+    mix: list[str] = []
+    """Shares of the directions in an epoch, as PAIR=WEIGHT: `en-fr=2 en-de=1`; left out: as many as there are."""
+
+    mix_temperature: Annotated[float, Field(ge=1)] = 1.0
+    """Draw a direction with n pairs in proportion to n to the power of 1/this: 1 takes every pair once, 5 brings small
+    directions well forward, the greatest values make all alike."""
 
     batch_size: Annotated[int, Field(ge=1)] = 4
     """Times --gradient-accumulation: the pairs per step. How many are computed at once, memory decides."""

@@ -7,13 +7,12 @@ finds it again, another one cannot mistake it for its own. What is stored per sp
     rows.ids      uint32, sorted: every token that the pairs use or text like them may use
     train.ids     pieces of source and target in turn, as places in rows.ids, uint16 or uint32
     train.bounds  uint64, 2 n + 1 offsets into ids
-    train.way     uint8, index into the manifest's directions
+    train.way     uint8, index into the manifest's directions; the pairs of one stand together, in that order
     dev.jsonl, test.jsonl   the held-out text, [source, target, source code, target code]
 """
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,11 +20,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dragoman.data import encode
 from dragoman.data.filters import Split
+from dragoman.data.work import ENDING
 from dragoman.errors import Damaged
 from dragoman.languages import Direction
-from dragoman.store.disk import Disk, digest
+from dragoman.store.disk import digest
 
 FORMAT = 2
 MANIFEST = "corpus.json"
@@ -40,14 +39,6 @@ class Text(NamedTuple):
     source: str
     target: str
     direction: Direction
-
-
-class Encoded(NamedTuple):
-    """One pair as text and as token pieces, without codes and `</s>`."""
-
-    text: Text
-    source_ids: Sequence[int]
-    target_ids: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -83,7 +74,8 @@ class Corpus:
     @property
     def directions(self) -> list[Direction]:
         """The directions, in the order that `way` counts them."""
-        return [Direction(entry["source"], entry["target"]) for entry in self.manifest["directions"]]
+        entries = self.manifest["directions"]
+        return [Direction(entry["source"], entry["target"], entry.get("replay", False)) for entry in entries]
 
     @property
     def codes(self) -> NDArray[np.int64]:
@@ -102,6 +94,12 @@ class Corpus:
         if not path.exists() or path.stat().st_size != 4 * count:
             raise _damaged(path)
         return np.fromfile(path, dtype=np.uint32).astype(np.int64)
+
+    @property
+    def unknown_characters(self) -> dict[str, list[tuple[str, int]]]:
+        """The characters of each language's training text that became `<unk>`, the most frequent first, with counts."""
+        found = self.manifest["splits"]["train"].get("unknown_characters", {})
+        return {code: [(character, count) for character, count in rows] for code, rows in found.items()}
 
     def counts(self, split: Split) -> dict[str, int]:
         """Pairs per direction in one split."""
@@ -142,7 +140,7 @@ class Corpus:
 
 
 def read_texts(path: Path) -> Iterator[Text]:
-    """Pairs of a file written by `write`: one JSON array per line."""
+    """Pairs of a file of held-out text: one JSON array per line."""
     with path.open(encoding="ascii") as lines:
         for line in lines:
             source, target, source_code, target_code = json.loads(line)
@@ -155,7 +153,7 @@ def open_corpus(folder: Path) -> Corpus | None:
     Raises:
         Damaged: The folder is there, but its manifest cannot be read.
     """
-    if folder.suffix == PART or not folder.is_dir():
+    if folder.suffix in (PART, ENDING) or not folder.is_dir():
         return None
     manifest = folder / MANIFEST
     try:
@@ -168,110 +166,3 @@ def open_corpus(folder: Path) -> Corpus | None:
 
 def _damaged(path: Path) -> Damaged:
     return Damaged(f"{path} is damaged", f"delete {path.parent}; it is rebuilt from --data")
-
-
-def write(
-    folder: Path,
-    splits: dict[Split, Sequence[Encoded]],
-    directions: Sequence[Direction],
-    encoder: encode.Encoder,
-    facts: dict[str, Any],
-    disk: Disk,
-) -> Corpus:
-    """Write a corpus; `folder` appears whole or not at all.
-
-    Args:
-        folder: Where it will stand; must not exist.
-        splits: The pairs of each split.
-        directions: All directions of the run.
-        encoder: The tokenizer.
-        facts: More entries for the manifest, e.g. the funnel.
-        disk: Takes every change.
-    """
-    part = folder.with_name(folder.name + PART)
-    for leftover in sorted(part.glob("*")):
-        disk.unlink(leftover)
-    disk.make_folders(part)
-    manifest: dict[str, Any] = {"format": FORMAT, "tokenizer": encoder.digest(), "splits": {}, **facts}
-    manifest |= {"pad": encoder.pad, "eos": encoder.eos}
-    manifest["directions"] = [
-        {
-            "source": way.source,
-            "target": way.target,
-            "source_id": encoder.code_id(way.source),
-            "target_id": encoder.code_id(way.target),
-        }
-        for way in directions
-    ]
-    total = hashlib.sha256(json.dumps(manifest["directions"]).encode())
-    rows = encoder.family(np.unique(np.concatenate([_flat(pairs) for pairs in splits.values()])))
-    file = disk.write(part / ROWS, [rows.astype(np.uint32).data])
-    manifest["rows"] = {"count": len(rows), "files": {ROWS: file.sha256}}
-    total.update(json.dumps(manifest["rows"], sort_keys=True).encode())
-    for split, pairs in splits.items():
-        entry = _write_split(part, split, pairs, directions, rows, encoder.unk, disk)
-        total.update(json.dumps(entry["files"], sort_keys=True).encode())
-        manifest["splits"][split] = entry
-    manifest["digest"] = total.hexdigest()
-    disk.write(part / MANIFEST, [json.dumps(manifest, indent=1, ensure_ascii=False).encode()])
-    disk.sync_folder(part)
-    disk.rename(part, folder)
-    disk.sync_folder(folder.parent)
-    return Corpus(folder, manifest)
-
-
-def _write_split(
-    part: Path,
-    split: Split,
-    pairs: Sequence[Encoded],
-    directions: Sequence[Direction],
-    rows: NDArray[np.int64],
-    unk: int,
-    disk: Disk,
-) -> dict[str, Any]:
-    """Write the files of one split; returns its manifest entry."""
-    order = {direction: index for index, direction in enumerate(directions)}
-    lengths = np.array([len(ids) for pair in pairs for ids in (pair.source_ids, pair.target_ids)], dtype=np.uint64)
-    bounds = np.concatenate((np.zeros(1, np.uint64), np.cumsum(lengths, dtype=np.uint64)))
-    flat = np.searchsorted(rows, _flat(pairs))
-    dtype = np.uint16 if len(rows) <= 2**16 else np.uint32
-    way = np.array([order[pair.text.direction] for pair in pairs], dtype=np.uint8)
-    contents: dict[str, Iterable[Any]] = {
-        f"{split}.ids": [flat.astype(dtype).data],
-        f"{split}.bounds": [bounds.data],
-        f"{split}.way": [way.data],
-    }
-    if split != "train":
-        contents[f"{split}.jsonl"] = [_line(pair.text) for pair in pairs]
-    files = {name: disk.write(part / name, chunks).sha256 for name, chunks in contents.items()}
-    return {
-        "count": len(pairs),
-        "tokens": int(bounds[-1]),
-        "target_tokens": int(lengths[1::2].sum()) + 2 * len(pairs),
-        "dtype": np.dtype(dtype).name,
-        "pairs": {str(way): sum(1 for pair in pairs if pair.text.direction == way) for way in directions},
-        "unknown_rate": _unknown_rate(pairs, unk),
-        "files": files,
-    }
-
-
-def _flat(pairs: Sequence[Encoded]) -> NDArray[np.int64]:
-    """All pieces, source and target in turn, as token ids."""
-    tokens = (token for pair in pairs for ids in (pair.source_ids, pair.target_ids) for token in ids)
-    return np.fromiter(tokens, dtype=np.int64)
-
-
-def _unknown_rate(pairs: Sequence[Encoded], unk: int) -> dict[str, float]:
-    """Share of `<unk>` among the pieces of each language."""
-    tallies: dict[str, list[int]] = {}
-    for pair in pairs:
-        for code, ids in ((pair.text.direction.source, pair.source_ids), (pair.text.direction.target, pair.target_ids)):
-            tally = tallies.setdefault(code, [0, 0])
-            tally[0] += sum(1 for token in ids if token == unk)
-            tally[1] += len(ids)
-    return {code: unknown / max(total, 1) for code, (unknown, total) in sorted(tallies.items())}
-
-
-def _line(pair: Text) -> bytes:
-    row = [pair.source, pair.target, pair.direction.source, pair.direction.target]
-    return (json.dumps(row) + "\n").encode("ascii")

@@ -7,15 +7,11 @@ The language codes are arguments, so pairs of all directions share one pass:
     decoder input </s> [target code] Y
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-CHUNK = 4096
-"""Texts handed to the tokenizer at once; it spreads them over the cores."""
 
 
 class Encoder(Protocol):
@@ -36,6 +32,11 @@ class Encoder(Protocol):
         """Token id of what the tokenizer cannot write."""
         ...
 
+    @property
+    def splits_at_spaces(self) -> bool:
+        """Whether no piece reaches over a space, so that words can be looked up one by one."""
+        ...
+
     def code_id(self, code: str) -> int:
         """Token id of a language code."""
         ...
@@ -51,13 +52,6 @@ class Encoder(Protocol):
     def digest(self) -> str:
         """Sha256 of the tokenizer's file."""
         ...
-
-
-def pieces(encoder: Encoder, texts: Iterable[str]) -> Iterator[list[int]]:
-    """Ids of each text in order, without code and end."""
-    remaining = iter(texts)
-    while chunk := list(islice(remaining, CHUNK)):
-        yield from encoder.encode(chunk)
 
 
 def sentence(code: int, ids: Sequence[int] | NDArray[np.integer], eos: int) -> NDArray[np.int64]:

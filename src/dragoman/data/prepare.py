@@ -1,65 +1,108 @@
-"""From `--data` to a corpus: read, clean, filter, split, sample, encode.
+"""From `--data` to a corpus: read and clean, choose, tokenise, write.
 
-Reading and choosing look at text alone, encoding needs the tokenizer; so they are two
-functions, and a tokenizer can be learned from what the first one chose.
+Reading and choosing look at text alone, tokenising needs the tokenizer; so they are two
+functions, and a tokenizer can be learned from what the first one chose. Pairs stream: each
+pass leaves its results in a work folder, chunk by chunk, and a preparation that was killed
+goes on there. What is made does not depend on that, nor on the number of processes or machines.
 """
 
 import hashlib
+import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dragoman.config import DataConfig
-from dragoman.data import corpus, encode, sources
-from dragoman.data.corpus import Corpus, Encoded, Text
-from dragoman.data.filters import (
-    REASONS,
-    Duplicates,
-    Funnel,
-    Limits,
-    Sample,
-    Split,
-    clean,
-    reason,
-    sample_priority,
-    split_of,
-)
-from dragoman.data.sources import BadRow, Pair, Source
+from dragoman.config import DataConfig, is_of_session
+from dragoman.data import choosing, cleaning, corpus, corpus_writer, encode, replay, work
+from dragoman.data.assembling import assemble
+from dragoman.data.choosing import Choice
+from dragoman.data.cleaning import SPLITS, Cleaning
+from dragoman.data.corpus import Corpus, Text
+from dragoman.data.corpus_writer import SplitBlocks
+from dragoman.data.filters import REASONS, Funnel, Split
+from dragoman.data.shares import ALL, Share
+from dragoman.data.sources import Source
 from dragoman.data.sources.rows import FileSource
-from dragoman.errors import DataError
+from dragoman.data.tokenizing import Tokenizing, tokenize_all
+from dragoman.data.work import Work
+from dragoman.errors import DataError, InputError
 from dragoman.languages import Direction
-from dragoman.store.disk import Disk
+from dragoman.store.disk import Disk, part
 
-VERSION = "1"
+VERSION = "3"
 """Raised whenever the same input would give another corpus."""
 
-OVERHEAD = 2
-"""Tokens of a side besides its pieces: language code and `</s>`."""
+
+@dataclass(frozen=True)
+class Texts(Collection[Text]):
+    """The pairs of one split as text: read from the work folder each time, so they take no memory."""
+
+    num_pairs: int
+    stream: Callable[[], Iterator[Text]]
+
+    def __len__(self) -> int:
+        return self.num_pairs
+
+    def __iter__(self) -> Iterator[Text]:
+        return self.stream()
+
+    def __contains__(self, item: object) -> bool:
+        return any(text == item for text in self)
 
 
 @dataclass
 class Selection:
     """The chosen pairs of all directions, and what became of the others."""
 
-    splits: dict[Split, list[Text]] = field(default_factory=lambda: {"train": [], "dev": [], "test": []})
-    funnels: dict[str, Funnel] = field(default_factory=dict[str, Funnel])
-    rejected: list[BadRow] = field(default_factory=list[BadRow])
+    choice: Choice
+    directions: tuple[Direction, ...]
+    funnels: dict[str, Funnel]
+    processes: int | None = None
+    """For tokenising them."""
+    owner: object = field(default=None, repr=False)
+    """Of a temporary folder, which lives as long as the selection."""
+
+    @property
+    def splits(self) -> dict[Split, Texts]:
+        """The pairs of each split; those to train on in the order of their sources."""
+        return {split: Texts(self._count(split), lambda split=split: self._texts(split)) for split in SPLITS}
+
+    def _count(self, split: Split) -> int:
+        return sum(int(self.choice.counts(way)[SPLITS.index(split)]) for way in range(len(self.directions)))
+
+    def _texts(self, split: Split) -> Iterator[Text]:
+        for number, direction in enumerate(self.directions):
+            for source, target in self.choice.texts(number, split):
+                yield Text(source, target, direction)
+
+    @property
+    def rejected(self) -> Iterator[str]:
+        """The rows that were skipped, as lines of rejected.tsv."""
+        for chunk in self.choice.chunks:
+            yield from work.facts(self.choice.folder.cleaned(chunk))["bad"]
 
 
 def inputs_digest(data: DataConfig, directions: Sequence[Direction], seed: int) -> str:
     """Sha256 over everything that decides the selection: settings, seed and the bytes of every file."""
     digest = hashlib.sha256(VERSION.encode())
-    settings = data.model_dump(mode="json", exclude={"data"})
+    settings = data.model_dump(mode="json", exclude={"data", "replay", *filter(is_of_session, DataConfig.model_fields)})
     digest.update(json.dumps([settings, [str(way) for way in directions], seed], sort_keys=True).encode())
+    digest_of = cache(_digest_of)  # two directions may share a file
     for direction in directions:
-        for source in sources.open_sources(data.data, direction, on_bad_rows=data.on_bad_rows):
+        for source in replay.open_for(data, direction):
             digest.update(f"{direction} {_reading(source)} {len(source.files)}\n".encode())
             for file in source.files:
-                with file.open("rb") as content:
-                    digest.update(hashlib.file_digest(content, "sha256").digest())
+                digest.update(digest_of(file))
     return digest.hexdigest()
+
+
+def _digest_of(file: Path) -> bytes:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").digest()
 
 
 def _reading(source: Source) -> str:
@@ -68,24 +111,58 @@ def _reading(source: Source) -> str:
     return f"{type(source).__name__}{' swapped' if is_swapped else ''}"
 
 
-def select(data: DataConfig, directions: Sequence[Direction], seed: int) -> Selection:
+def work_of(folder: Path, inputs: str) -> Work:
+    """Where the preparation of these inputs is under way, beside the corpora in `folder`."""
+    return Work(folder / f"{inputs[:16]}{work.ENDING}")
+
+
+def select(
+    data: DataConfig,
+    directions: Sequence[Direction],
+    seed: int,
+    folder: Work | None = None,
+    *,
+    processes: int | None = None,
+    share: Share = ALL,
+) -> Selection:
     """Read all sources and choose the pairs of each split.
+
+    Args:
+        data: The options.
+        directions: All directions of the run.
+        seed: Of the samples.
+        folder: Where to work, or to go on; a temporary folder when left out.
+        processes: At most so many; one for each core when left out.
+        share: Look only at this machine's share of the pairs.
 
     Raises:
         DataError: A row cannot be read (and `on_bad_rows` is `fail`), or nothing is left to train on.
     """
-    chosen = Selection()
-    for direction in directions:
-        funnel = chosen.funnels.setdefault(str(direction), Funnel())
-        held_out, train = _select_direction(data, direction, seed, funnel, chosen.rejected)
-        chosen.splits["train"].extend(Text(pair.source, pair.target, direction) for pair in train)
-        for split, texts in held_out.items():
-            # In the order of their hash, so that the first k are a uniform sample.
-            texts.sort(key=lambda text: sample_priority(seed, direction, text.source, text.target))
-            chosen.splits[split].extend(texts)
-        if not train:
-            raise _nothing_left(direction, funnel)
-    return chosen
+    owner = None
+    if folder is None:
+        owner = tempfile.TemporaryDirectory(prefix="dragoman-prepare-")
+        folder = Work(Path(owner.name))
+    ways = tuple(directions)
+    try:
+        chunks = cleaning.clean_all(Cleaning(data, ways, seed), folder, share, processes)
+        choice = choosing.choose(folder, chunks, len(ways), cleaning.same_of(data), data.max_samples)
+        funnels = [_funnel(choice, number) for number in range(len(ways))]
+        for number, direction in enumerate(ways):
+            if share == ALL and not choice.counts(number)[choosing.TRAIN]:
+                raise _nothing_left(direction, funnels[number])
+    except InputError:
+        folder.clear()
+        raise
+    named = {str(way): funnel for way, funnel in zip(ways, funnels, strict=True)}
+    return Selection(choice, ways, named, processes, owner)
+
+
+def _funnel(choice: Choice, direction: int) -> Funnel:
+    funnel = Funnel()
+    for place in choice.places(direction):
+        cleaning.add_facts(funnel, work.facts(choice.folder.cleaned(choice.chunks[place])))
+    choosing.complete(funnel, choice, direction)
+    return funnel
 
 
 def _nothing_left(direction: Direction, funnel: Funnel) -> DataError:
@@ -100,56 +177,6 @@ def _nothing_left(direction: Direction, funnel: Funnel) -> DataError:
     return DataError(message, f"{dropped[0][0]} means: {REASONS[dropped[0][0]]}")
 
 
-def _select_direction(
-    data: DataConfig, direction: Direction, seed: int, funnel: Funnel, rejected: list[BadRow]
-) -> tuple[dict[Split, list[Text]], list[Pair]]:
-    limits = Limits(data.min_chars, data.max_chars, data.max_length_ratio)
-    duplicates = Duplicates()
-    held_out: dict[Split, list[Text]] = {"dev": [], "test": []}
-    sample = Sample(data.max_samples, seed, direction)
-    candidates = 0
-    before = len(rejected)
-    for pair in _read(data, direction, rejected):
-        funnel.read += 1
-        source, target = clean(pair.source), clean(pair.target)
-        why = reason(source, target, limits)
-        if why is None and not duplicates.is_new(source, target):
-            why = "duplicate"
-        if why:
-            funnel.reject(why, source, target)
-            continue
-        split = split_of(source, data.dev_percent, data.test_percent)
-        if split == "train":
-            candidates += 1
-            sample.add(Pair(source, target, pair.where))
-        else:
-            held_out[split].append(Text(source, target, direction))
-    funnel.bad_rows = len(rejected) - before
-    funnel.read += funnel.bad_rows
-    drawn = sample.pairs()
-    funnel.rejected["not_sampled"] += candidates - len(drawn)
-    return held_out, drawn
-
-
-def _read(data: DataConfig, direction: Direction, rejected: list[BadRow]) -> Iterator[Pair]:
-    opened = sources.open_sources(data.data, direction, on_bad_rows=data.on_bad_rows, offer=rejected.append)
-    for source in opened:
-        yield from source.pairs()
-
-
-def encode_all(
-    texts: Sequence[Text], encoder: encode.Encoder, max_tokens: int, funnels: dict[str, Funnel]
-) -> Iterator[Encoded]:
-    """Pairs with their token pieces; those over `max_tokens` are counted in their funnel and left out."""
-    ids = encode.pieces(encoder, (side for text in texts for side in (text.source, text.target)))
-    for text in texts:
-        source_ids, target_ids = next(ids), next(ids)
-        if max(len(source_ids), len(target_ids)) + OVERHEAD > max_tokens:
-            funnels[str(text.direction)].reject("too_many_tokens", text.source, text.target)
-        else:
-            yield Encoded(text, source_ids, target_ids)
-
-
 def find(folder: Path, inputs: str, encoder: encode.Encoder) -> Corpus | None:
     """The corpus made earlier from the same inputs with the same tokenizer, if it is there."""
     return corpus.open_corpus(folder / name_of(inputs, encoder))
@@ -158,6 +185,12 @@ def find(folder: Path, inputs: str, encoder: encode.Encoder) -> Corpus | None:
 def name_of(inputs: str, encoder: encode.Encoder) -> str:
     """A corpus's folder name: it depends on inputs, settings and tokenizer alone."""
     return hashlib.sha256(f"{corpus.FORMAT} {inputs} {encoder.digest()}".encode()).hexdigest()[:16]
+
+
+def tokenize(selection: Selection, encoder: encode.Encoder, max_tokens: int) -> None:
+    """Tokenise a selection, as far as that was not done before; the results stay in its work folder."""
+    tokenizing = Tokenizing(encoder, max_tokens)
+    tokenize_all(selection.choice, selection.directions, tokenizing, selection.processes)
 
 
 def build(
@@ -169,26 +202,38 @@ def build(
     max_tokens: int,
     disk: Disk,
 ) -> Corpus:
-    """Encode a selection and write it below `folder`.
+    """Tokenise a selection and write it below `folder`.
 
     Raises:
         DataError: Every pair of a direction is longer than `max_tokens`.
     """
-    funnels = selection.funnels
-    splits: dict[Split, Sequence[Encoded]] = {
-        split: list(encode_all(texts, encoder, max_tokens, funnels)) for split, texts in selection.splits.items()
-    }
-    trained = {pair.text.direction for pair in splits["train"]}
-    for direction in directions:
-        if direction not in trained:
+    tokenize(selection, encoder, max_tokens)
+    assembled = assemble(selection.choice, len(directions), encoder)
+    funnels = assembled.funnels(selection.funnels.values())
+    for direction, count in zip(directions, assembled.num_train(), strict=True):
+        if not count:
+            selection.choice.folder.clear()
             raise DataError(f"--max-tokens {max_tokens}: no pair of {direction} is that short", "--max-tokens 256")
     facts: dict[str, Any] = {
         "inputs": inputs,
-        "funnel": {name: funnel.to_json() for name, funnel in funnels.items()},
+        "funnel": {str(way): funnel.to_json() for way, funnel in zip(directions, funnels, strict=True)},
     }
-    return corpus.write(folder / name_of(inputs, encoder), splits, directions, encoder, facts, disk)
+    splits: dict[Split, SplitBlocks] = {split: assembled.split(split) for split in SPLITS}
+    return corpus_writer.write(
+        folder / name_of(inputs, encoder), splits, assembled.used(), directions, encoder, facts, disk
+    )
 
 
-def write_rejected(path: Path, rejected: Iterable[BadRow], disk: Disk) -> None:
-    """Write the rows that were skipped as TSV: file, line, reason, row."""
-    disk.replace(path, "".join(row.tsv() + "\n" for row in rejected).encode())
+def clear(folder: Path) -> None:
+    """Remove what preparations in `folder` have left that will not go on."""
+    for left in folder.glob(f"*{work.ENDING}"):
+        Work(left).clear()
+
+
+def write_rejected(path: Path, selection: Selection, disk: Disk) -> None:
+    """Write the rows that were skipped as TSV, if there are any: file, line, reason, row."""
+    lines = (f"{line}\n".encode() for line in selection.rejected)
+    if first := next(lines, None):
+        disk.write(part(path), itertools.chain([first], lines))
+        disk.rename(part(path), path)
+        disk.sync_folder(path.parent)

@@ -10,12 +10,13 @@ from dragoman.checkpoint.run_folder import CORPUS
 from dragoman.data import corpus, sources
 from dragoman.data.corpus import Text
 from dragoman.data.filters import Sample, clean
+from dragoman.data.normalization import Normalization
 from dragoman.data.sources import Pair
 from dragoman.deploy import translate
 from dragoman.errors import CheckSaidNo, InputError
 from dragoman.evaluation import report
 from dragoman.evaluation.report import Judged
-from dragoman.languages import Direction, parse_pair
+from dragoman.languages import Direction, parse_pairs
 from dragoman.store.local import FolderStore
 
 
@@ -54,7 +55,8 @@ def compare(
     Raises:
         InputError: Pairs, data or models are wrong.
     """
-    pairs = _limited(_pairs(model, [parse_pair(text) for text in pair], data), max_samples)
+    directions = [direction for text in pair for direction in parse_pairs(text)]
+    pairs = _limited(_pairs(model, directions, data), max_samples)
     base = base or translate.base_of(model)
     systems = [report.judge_copy(pairs)]
     for name, where in (("base", base), ("tuned", model)):
@@ -63,8 +65,15 @@ def compare(
         translator = translate.load(where, device)
         for direction in report.directions_of(pairs):
             translator.check(direction)
-        systems.append(report.judge_model(name, translator.model, translator.vocabulary, pairs, num_beams))
+        # The test split of a run is normalised as it was trained; doing it twice could change it.
+        own = [_as_wanted(pair, translator.normalization) for pair in pairs] if data else pairs
+        systems.append(report.judge_model(name, translator.model, translator.vocabulary, own, num_beams))
     return Comparison(pairs, systems)
+
+
+def _as_wanted(pair: Text, form: Normalization) -> Text:
+    """The pair with its source as one model wants it; the reference is the same for all."""
+    return pair._replace(source=form.of_source(pair.source))
 
 
 def require(comparison: Comparison, chrf: float | None) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dragoman import host
+from dragoman.data.normalization import Normalization
 from dragoman.errors import ModelError
 from dragoman.evaluation.decode import Request, decode
 from dragoman.languages import Direction
@@ -26,6 +27,8 @@ class Translator:
 
     model: "M2M100ForConditionalGeneration"
     vocabulary: Vocabulary
+    normalization: Normalization
+    """How the model wants its text."""
 
     def check(self, direction: Direction) -> None:
         """Raises `ModelError` when the model does not know one of the languages."""
@@ -41,7 +44,8 @@ class Translator:
         self.check(direction)
         remaining = iter(lines)
         while chunk := list(islice(remaining, LINES_AT_ONCE)):
-            yield from decode(self.model, self.vocabulary, [Request(line, direction) for line in chunk], num_beams)
+            requests = [Request(self.normalization.of_source(line), direction) for line in chunk]
+            yield from decode(self.model, self.vocabulary, requests, num_beams)
 
 
 def load(name: str, device: str = "auto") -> Translator:
@@ -62,7 +66,8 @@ def load(name: str, device: str = "auto") -> Translator:
     model = nllb.load(folder)
     vocabulary.check_codes(words, nllb.num_rows(model))
     model.eval()
-    return Translator(nllb.to_device(model, choose_arithmetic(device, "fp32").device), words)
+    form = Normalization.of_folder(folder) or Normalization()
+    return Translator(nllb.to_device(model, choose_arithmetic(device, "fp32").device), words, form)
 
 
 def base_of(name: str) -> str | None:

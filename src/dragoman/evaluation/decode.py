@@ -41,8 +41,9 @@ def decode(
 ) -> list[str]:
     """Translate each request; answers come in the order of the requests.
 
-    Texts are cleaned as in training. An empty text gives an empty translation, one that is
-    too long for the encoder is cut. The model's mode (training or not) is left as it was.
+    Texts are in the model's own normalisation already (`Normalization.of_source`). An
+    empty text gives an empty translation, one that is too long for the encoder is cut. The
+    model's mode (training or not) is left as it was.
 
     Args:
         model: On its device.

@@ -45,6 +45,19 @@ class Vocabulary:
     def __len__(self) -> int:
         return self.tokenizer.get_vocab_size(with_added_tokens=True)
 
+    @property
+    def splits_at_spaces(self) -> bool:
+        """Whether no piece reaches over a space, as far as the kind of the tokenizer tells."""
+        if self.tokenizer.pre_tokenizer is None or getattr(self.tokenizer.model, "dropout", None):
+            return False
+        if any(" " in token.content for token in self.tokenizer.get_added_tokens_decoder().values()):
+            return False
+        kind: dict[str, Any] = json.loads(self.tokenizer.pre_tokenizer.__getstate__())
+        return any(
+            step["type"] == "WhitespaceSplit" or (step["type"] == "Metaspace" and step.get("split", True))
+            for step in kind.get("pretokenizers", [kind])
+        )
+
     def code_id(self, code: str) -> int:
         """The token id of a language code.
 

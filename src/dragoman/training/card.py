@@ -50,6 +50,8 @@ def text(
     )
     score = f" It reached {chrf:.1f} chrF++ on held-out sentences of the training data." if chrf is not None else ""
     place = config.store.url or "RUN"
+    form = config.data.normalize
+    written = f" Write your text in the form `{form}` first (`normalization.json`)." if form != "nfc" else ""
     return f"""---
 {yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip()}
 ---
@@ -76,7 +78,7 @@ output = model.generate(**inputs, forced_bos_token_id=target, num_beams=4, max_n
 print(tokenizer.batch_decode(output, skip_special_tokens=True)[0])
 ```
 
-`MODEL` is this repository or folder. Or, from a terminal:
+`MODEL` is this repository or folder.{written} Or, from a terminal{", which does that by itself" if written else ""}:
 
 ```bash
 dragoman translate --model MODEL --pair {first} "…"

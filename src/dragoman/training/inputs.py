@@ -5,7 +5,9 @@ that vocabulary; so this is the one place where the two meet. Both are found aga
 the digest of what they were made from, so a second session makes neither.
 """
 
+import itertools
 import json
+import math
 import shutil
 import tempfile
 import time
@@ -17,13 +19,15 @@ from pathlib import Path
 from dragoman.checkpoint.run_folder import CORPUS, corpus_files
 from dragoman.config import RunConfig
 from dragoman.data import corpus as corpus_data
-from dragoman.data import prepare
+from dragoman.data import parts, prepare, replay
 from dragoman.data.corpus import Corpus
 from dragoman.data.prepare import Selection
-from dragoman.data.sources import Source, check_data, open_sources
+from dragoman.data.shares import ALL, Share
+from dragoman.data.sources import Source, check_data
+from dragoman.data.work import Work
 from dragoman.errors import InputError
 from dragoman.journal import Journal, Prepared, Warned
-from dragoman.languages import Direction, parse_pair
+from dragoman.languages import Direction, parse_pairs
 from dragoman.model import nllb, scratch, vocabulary
 from dragoman.model.vocabulary import Vocabulary
 from dragoman.store.disk import Disk
@@ -32,6 +36,9 @@ from dragoman.store.record import CheckpointRecord
 BASE = "dragoman/base"
 BASE_KEY = "made_from.json"
 REJECTED = "dragoman/rejected.tsv"
+SCRATCH_PAIRS = 500_000
+"""A model from scratch learns its tokenizer from at most so many pairs, evenly from all: it holds them in memory."""
+
 HIGH_UNKNOWN_RATE = 0.01
 HOPELESS_UNKNOWN_RATE = 0.5
 
@@ -59,12 +66,23 @@ def directions_of(config: RunConfig) -> list[Direction]:
             "--data is missing: where are the sentence pairs?",
             "--data en-fr=pairs.tsv (source<TAB>target), a .jsonl file, or gettext:PACKAGE",
         )
-    directions = [parse_pair(pair) for pair in config.data.language_pairs]
+    directions = [direction for pair in config.data.language_pairs for direction in parse_pairs(pair)]
     for direction in directions:
         if directions.count(direction) > 1:
             raise InputError(f"--language-pairs names {direction} twice", "name each direction once")
     check_data(config.data.data, directions)
     return directions
+
+
+def with_replay(config: RunConfig) -> list[Direction]:
+    """The directions to learn, then those to rehearse.
+
+    Raises:
+        InputError: As `directions_of`, and for `--replay`.
+    """
+    learned = directions_of(config)
+    replay.check(config.data)
+    return [*learned, *replay.directions_of(config.data)]
 
 
 def sources_of(config: RunConfig, direction: Direction) -> list[Source]:
@@ -73,7 +91,7 @@ def sources_of(config: RunConfig, direction: Direction) -> list[Source]:
     Raises:
         InputError: None serves it, or one cannot be opened.
     """
-    return open_sources(config.data.data, direction, on_bad_rows=config.data.on_bad_rows)
+    return replay.open_for(config.data, direction)
 
 
 def check(config: RunConfig) -> None:
@@ -82,15 +100,44 @@ def check(config: RunConfig) -> None:
     Raises:
         InputError: A source serves no pair or cannot be opened, or the base model is not one.
     """
-    directions = directions_of(config)
+    directions = with_replay(config)
     for direction in directions:
         sources_of(config, direction)
     if scratch.preset(config.model.model) is None and (base := nllb.check_name(config.model.model)):
         vocabulary.load(base, _codes(directions))
 
 
+def prepare_part(config: RunConfig, folder: Path, share: Share) -> Selection:
+    """Do one machine's share of the preparation, as far as that needs no other machine.
+
+    A model from scratch learns its tokenizer from all of the data, so its pairs are not tokenised here.
+
+    Args:
+        config: The whole configuration.
+        folder: The run folder; the part is left in it.
+        share: Which part.
+
+    Raises:
+        DataError: The data cannot be read.
+        ModelError: The base model is missing or not usable.
+    """
+    directions = with_replay(config)
+    selecting = _Selecting(config, directions, folder / CORPUS, share)
+    selection = selecting.selection
+    if scratch.preset(config.model.model) is None:
+        base = nllb.find(config.model.model, config.model.revision)
+        prepare.tokenize(selection, vocabulary.load(base, _codes(directions)), config.data.max_tokens)
+    parts.finish(selecting.work, selecting.key, share)
+    return selection
+
+
 def obtain(
-    config: RunConfig, folder: Path, journal: Journal, disk: Disk, begun: CheckpointRecord | None = None
+    config: RunConfig,
+    folder: Path,
+    journal: Journal,
+    disk: Disk,
+    begun: CheckpointRecord | None = None,
+    merged: Sequence[Path] = (),
 ) -> Inputs:
     """Find or make the base model and the corpus of a run below its folder.
 
@@ -101,14 +148,17 @@ def obtain(
         disk: Takes every change.
         begun: The whole checkpoint in the folder that training continues from: architecture and tokenizer are
             its own, and so is the corpus where the data is not at hand.
+        merged: Folders in which other machines have done their parts of the preparation.
 
     Raises:
         DataError: The data cannot be read, or leaves nothing to train on.
         ModelError: The base model is missing or not usable.
     """
     started = time.monotonic()
-    directions = directions_of(config)
-    selecting = _Selecting(config, directions)
+    directions = with_replay(config)
+    selecting = _Selecting(config, directions, folder / CORPUS)
+    if merged:
+        parts.merge(selecting.work, selecting.key, merged)
     base = folder / begun.folder if begun else _base(config, folder, selecting, disk)
     encoder = vocabulary.load(base, _codes(directions))
     corpus = _stored(folder, begun, selecting)
@@ -122,10 +172,10 @@ def obtain(
         corpus = prepare.build(
             folder / CORPUS, selecting.key, selection, directions, encoder, config.data.max_tokens, disk
         )
-        if selection.rejected:
-            prepare.write_rejected(folder / REJECTED, selection.rejected, disk)
+        prepare.write_rejected(folder / REJECTED, selection, disk)
     else:
         corpus.verify()
+    prepare.clear(folder / CORPUS)
     _judge_unknown(corpus, journal)
     journal.append(
         Prepared(
@@ -146,16 +196,27 @@ class _Selecting:
 
     config: RunConfig
     directions: list[Direction]
+    folder: Path
+    """Of the corpora."""
+    share: Share = ALL
 
     @cached_property
     def key(self) -> str:
         """Digest of everything that decides the selection; reads every file."""
         return prepare.inputs_digest(self.config.data, self.directions, self.config.training.seed)
 
+    @property
+    def work(self) -> Work:
+        """Where the data is prepared."""
+        return prepare.work_of(self.folder, self.key)
+
     @cached_property
     def selection(self) -> Selection:
         """The pairs of each split."""
-        return prepare.select(self.config.data, self.directions, self.config.training.seed)
+        data, seed = self.config.data, self.config.training.seed
+        return prepare.select(
+            data, self.directions, seed, self.work, processes=data.prepare_processes, share=self.share
+        )
 
 
 def _base(config: RunConfig, folder: Path, selecting: _Selecting, disk: Disk) -> Path:
@@ -209,7 +270,9 @@ def _make_base(
     if base.exists():
         shutil.rmtree(base)
     with tempfile.TemporaryDirectory() as temporary:
-        texts = scratch.texts((pair.source, pair.target) for pair in selection.splits["train"])
+        pairs = selection.splits["train"]
+        step = math.ceil(len(pairs) / SCRATCH_PAIRS)
+        texts = scratch.texts((pair.source, pair.target) for pair in itertools.islice(pairs, 0, None, step))
         scratch.build(Path(temporary), texts, sizes, seed=int(str(made_from["seed"])))
         disk.make_folders(base)
         for file in sorted(Path(temporary).iterdir()):
@@ -229,7 +292,9 @@ def _judge_unknown(corpus: Corpus, journal: Journal) -> None:
             message = f"{rate:.0%} of the {code} tokens are <unk>: the model cannot write this text"
             raise InputError(f"--data: {message}", "check that the columns hold the languages you named")
         if rate > HIGH_UNKNOWN_RATE:
-            journal.append(Warned(message=f"{rate:.1%} of the {code} tokens are <unk>: the model cannot learn them"))
+            characters = " ".join(character for character, _ in corpus.unknown_characters.get(code, ()))
+            message = f"{rate:.1%} of the {code} tokens are <unk>: the model cannot learn them"
+            journal.append(Warned(message=f"{message}; most often: {characters}" if characters else message))
 
 
 def summary(corpus: Corpus) -> Sequence[tuple[str, int, int, int]]:

@@ -1,5 +1,6 @@
 """`dragoman prepare`: everything up to the corpus, and a report on it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ from dragoman import host
 from dragoman.checkpoint.log import RunLog
 from dragoman.checkpoint.run_folder import JOURNAL, compare, stored_config
 from dragoman.config import RunConfig
+from dragoman.data import shares
+from dragoman.data.corpus import Corpus
 from dragoman.journal import Journal
-from dragoman.training import inputs, session
+from dragoman.training import inputs, mixture, session
 
 
 @dataclass(frozen=True)
@@ -22,15 +25,53 @@ class Report:
     """Per direction, as `Funnel.to_json`."""
     pairs: list[tuple[str, int, int, int]]
     """(direction, train, dev, test)."""
+    mix: dict[str, int] | None
+    """Pairs of each direction in an epoch; None when every training pair occurs once."""
     unknown_rate: dict[str, float]
     """Share of `<unk>` tokens per language."""
+    unknown_characters: dict[str, list[tuple[str, int]]]
+    """The characters behind them, the most frequent first, with counts."""
 
 
-def prepare(config: RunConfig) -> Report:
-    """Make, or find, the corpus of a run in its folder.
+@dataclass(frozen=True)
+class PartReport:
+    """What one of several machines has prepared."""
+
+    folder: Path
+    part: str
+    """Which part, as `i/n`."""
+    read: int
+    """Rows of this part."""
+    kept: int
+    """Pairs that are left of them; comparing all parts may drop more."""
+
+
+def prepare_part(config: RunConfig, shard: str) -> PartReport:
+    """Prepare one machine's part of a corpus, `i/n`, in the run folder.
 
     Raises:
         InputError: Options, data or model are wrong, or the folder holds another run.
+    """
+    share = shares.parse(shard)
+    folder = session.check(config)
+    compare(stored_config(folder), config, folder)
+    inputs.check(config)
+    host.be_gentle()
+    with session.opened_folder(folder, config.save.single_writer):
+        selection = inputs.prepare_part(config, folder, share)
+    funnels = selection.funnels.values()
+    return PartReport(folder, str(share), sum(one.read for one in funnels), sum(one.kept for one in funnels))
+
+
+def prepare(config: RunConfig, merged: Sequence[Path] = ()) -> Report:
+    """Make, or find, the corpus of a run in its folder.
+
+    Args:
+        config: The whole configuration.
+        merged: Folders in which other machines have prepared their parts.
+
+    Raises:
+        InputError: Options, data or model are wrong, a part is missing, or the folder holds another run.
     """
     folder = session.check(config)
     compare(stored_config(folder), config, folder)
@@ -38,11 +79,20 @@ def prepare(config: RunConfig) -> Report:
     host.be_gentle()
     with session.opened_folder(folder, config.save.single_writer) as store:
         begun = RunLog(store).newest
-        corpus = inputs.obtain(config, folder, Journal(folder / JOURNAL), store.disk, begun).corpus
+        corpus = inputs.obtain(config, folder, Journal(folder / JOURNAL), store.disk, begun, merged).corpus
     return Report(
         corpus.folder,
         corpus.digest,
         corpus.manifest["funnel"],
         list(inputs.summary(corpus)),
+        _mix(config, corpus),
         corpus.manifest["splits"]["train"]["unknown_rate"],
+        corpus.unknown_characters,
     )
+
+
+def _mix(config: RunConfig, corpus: Corpus) -> dict[str, int] | None:
+    mix = mixture.mix_for(config, corpus)
+    if mix is None:
+        return None
+    return {str(way): part.quota for way, part in zip(corpus.directions, mix.parts, strict=True)}

@@ -21,6 +21,7 @@ from dragoman.checkpoint.run_folder import CONFIG, JOURNAL, compare, run_folder,
 from dragoman.config import RunConfig
 from dragoman.data.batch_plan import BatchPlan
 from dragoman.data.corpus import Corpus
+from dragoman.data.filters import langid
 from dragoman.data.loader import Loader
 from dragoman.errors import InputError
 from dragoman.journal import Event, Journal, SessionStarted, Warned
@@ -29,7 +30,7 @@ from dragoman.store.disk import Disk
 from dragoman.store.local import FolderStore
 from dragoman.store.record import CheckpointRecord
 from dragoman.training import durable as durable_store
-from dragoman.training import inputs, optimizer, saving, trainee
+from dragoman.training import inputs, mixture, optimizer, saving, trainee
 from dragoman.training.durable import Durable
 from dragoman.training.feed import Feed
 from dragoman.training.forward import Forward
@@ -115,7 +116,9 @@ def check(config: RunConfig) -> Path:
         InputError: Languages, device, precision or store are wrong, or a package is missing.
     """
     folder = run_folder(config)
-    inputs.directions_of(config)
+    mixture.weights_of(config, inputs.directions_of(config))
+    if config.data.langid:
+        langid.check()
     choose_arithmetic(config.training.device, config.training.precision)
     trainee.check(config)
     adapters.check(config.model)
@@ -276,7 +279,7 @@ def _announce(run: Session, restored: CheckpointRecord | None) -> None:
             owner=run.log.owner,
             step=run.state.step,
             total_steps=run.plan.total_steps,
-            steps_per_epoch=run.plan.num_pairs / run.plan.pairs_per_step,
+            steps_per_epoch=run.plan.pairs_per_epoch / run.plan.pairs_per_step,
             device=str(run.arithmetic.device),
             precision=run.arithmetic.precision,
             threads=torch.get_num_threads(),

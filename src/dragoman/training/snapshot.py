@@ -177,6 +177,7 @@ def _adapter_settings(run: "Session") -> dict[str, bytes]:
 
 def _card(run: "Session") -> bytes:
     pairs = run.corpus.counts("train")
+    learned = [way for way in run.corpus.directions if not way.is_replay]
     step, total = run.state.step, run.plan.total_steps
     chrf = run.state.best_chrf if run.state.best_chrf >= 0 else None
-    return seal(card.text(run.config, run.corpus.directions, pairs, step=step, total_steps=total, chrf=chrf))
+    return seal(card.text(run.config, learned, pairs, step=step, total_steps=total, chrf=chrf))

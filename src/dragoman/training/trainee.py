@@ -9,15 +9,17 @@ import torch
 from dragoman import host
 from dragoman.checkpoint.run_folder import run_folder
 from dragoman.config import ModelConfig, RunConfig
+from dragoman.data import normalization
 from dragoman.data.batch_plan import BatchPlan
 from dragoman.data.corpus import Corpus
 from dragoman.data.loader import Loader
+from dragoman.data.normalization import Normalization
 from dragoman.errors import InputError
 from dragoman.journal import Journal, Warned
 from dragoman.model import adapters, nllb
 from dragoman.model.active import ActiveVocabulary
 from dragoman.model.vocabulary import check_codes
-from dragoman.training import fitting
+from dragoman.training import fitting, mixture
 from dragoman.training.feed import Feed
 from dragoman.training.fitting import Fit
 from dragoman.training.forward import Forward
@@ -64,7 +66,11 @@ def load(config: RunConfig, arithmetic: Arithmetic, made: Inputs, plan: BatchPla
     """
     free = fitting.free_bytes(arithmetic.device)
     model = nllb.to_device(nllb.load(made.base, config.model.dropout), arithmetic.device)
-    small_files = nllb.model_files(model, made.base)
+    form, of_base = Normalization.of(config.data), Normalization.of_folder(made.base)
+    if of_base and of_base != form:
+        there = f"--normalize {of_base.source} --normalize-target {of_base.target}"
+        journal.append(Warned(message=f"the base model was tuned on text written in another way: {there}"))
+    small_files = nllb.model_files(model, made.base) | {normalization.FILE: form.to_json()}
     fit = fitting.fit(config, model, arithmetic, made.corpus, plan.pairs_per_step, free)
     return Trainee(_forward(config, model, arithmetic, Loader(made.corpus, plan), made, journal), small_files, fit)
 
@@ -98,11 +104,10 @@ def graphs_of(forward: Forward, config: RunConfig, warn: Callable[[str], None]) 
 
 def plan_of(config: RunConfig, corpus: Corpus) -> BatchPlan:
     """The order of the run's pairs."""
-    training, train = config.training, corpus.manifest["splits"]["train"]
-    per_step = config.pairs_per_step
-    if training.batch_tokens:
-        per_step = max(1, round(training.batch_tokens * train["count"] / train["target_tokens"]))
-    return BatchPlan(train["count"], per_step, training.seed, training.epochs, training.max_steps)
+    training, num_pairs = config.training, corpus.manifest["splits"]["train"]["count"]
+    mix = mixture.mix_for(config, corpus)
+    per_step = mixture.pairs_per_step(config, corpus, mix)
+    return BatchPlan(num_pairs, per_step, training.seed, training.epochs, training.max_steps, mix)
 
 
 def set_up_torch(config: RunConfig) -> Arithmetic:

@@ -1,0 +1,7 @@
+"""Languages of NLLB-200: what a tag names, and which direction a pair means."""
+
+from dragoman.languages.codes import CODES
+from dragoman.languages.pairs import Direction, parse_pair, parse_pairs
+from dragoman.languages.tags import lookup, name, resolve, search
+
+__all__ = ["CODES", "Direction", "lookup", "name", "parse_pair", "parse_pairs", "resolve", "search"]

@@ -1,0 +1,427 @@
+"""Streaming gives what everything in memory gives: in any chunks, processes and parts, and after any kill."""
+
+import json
+import os
+import random
+import signal
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dragoman.config import DataConfig
+from dragoman.data import choosing, cleaning, parts, prepare, work, workers
+from dragoman.data.corpus import Corpus, open_corpus
+from dragoman.data.filters import clean, key
+from dragoman.data.shares import Share, parse
+from dragoman.errors import DataError, InputError, WorkerLost
+from dragoman.model.vocabulary import Vocabulary
+from tests.support.preparing import corpus_of, directions_of, naive, options
+from tests.support.real import until
+from tests.support.runs import LEXICON, contents
+from tests.support.shared import catalogue_vocabulary
+
+FR = "eng_Latn-fra_Latn"
+
+
+def sentences(path: Path, n: int, seed: int) -> Path:
+    """Pairs of few words, so that the same sides and pairs come again, some of them shouted."""
+    chooser = random.Random(seed)
+    rows: list[str] = []
+    for _ in range(n):
+        chosen = [chooser.choice(list(LEXICON)) for _ in range(chooser.randint(1, 3))]
+        source, target = " ".join(chosen), " ".join(LEXICON[word] for word in chosen)
+        if chooser.random() < 0.2:
+            target = f"{target} {chooser.choice('!?.')}"
+        rows.append(f"{source.upper() if chooser.random() < 0.3 else source}\t{target}\n")
+    path.write_text("".join(rows))
+    return path
+
+
+@pytest.fixture
+def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataConfig:
+    """Two directions that see each other's sentences, from three files, in small chunks."""
+    monkeypatch.setattr(cleaning, "CHUNK_PAIRS", 50)
+    files = [sentences(tmp_path / f"{seed}.tsv", 240, seed) for seed in (1, 2, 3)]
+    entries = [f"en-fr={files[0]}", f"en-fr={files[1]}", f"fr-en={swapped(files[2])}"]
+    return options(*entries, pairs=["en-fr", "fr-en"], dev_percent=8, test_percent=8)
+
+
+def swapped(path: Path) -> Path:
+    other = path.with_suffix(".swapped.tsv")
+    rows = (line.rstrip("\n").split("\t") for line in path.read_text().splitlines())
+    other.write_text("".join(f"{target}\t{source}\n" for source, target in rows))
+    return other
+
+
+# --- what is chosen ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("max_samples", [None, 1, 40, 10_000])
+@pytest.mark.parametrize("size", [9, 60, 100_000])
+def test_chunks_choose_what_one_heap_of_everything_chooses(
+    both: DataConfig, monkeypatch: pytest.MonkeyPatch, size: int, max_samples: int | None
+) -> None:
+    monkeypatch.setattr(cleaning, "CHUNK_PAIRS", size)
+    monkeypatch.setattr(choosing, "PART_PAIRS", 3 * size)
+    monkeypatch.setattr(choosing, "TEXT_PAIRS", 5)
+    data = both.model_copy(update={"max_samples": max_samples})
+    splits, dropped = naive(data)
+    chosen = prepare.select(data, directions_of(data), 1)
+    assert {split: list(texts) for split, texts in chosen.splits.items()} == splits
+    assert {split: len(texts) for split, texts in chosen.splits.items()} == {s: len(t) for s, t in splits.items()}
+    found = {way: +funnel.rejected for way, funnel in chosen.funnels.items()}
+    assert found == {way: Counter(counts) for way, counts in dropped.items()}
+    assert all(counts[why] > 3 for counts in dropped.values() for why in ("duplicate", "leak")), dropped
+
+
+@pytest.mark.parametrize("size", [9, 100_000])
+def test_near_duplicates_are_dropped_when_asked_and_only_then(
+    both: DataConfig, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(cleaning, "CHUNK_PAIRS", size)
+    monkeypatch.setattr(choosing, "PART_PAIRS", 3 * size)
+    for asked in ("keep", "drop"):
+        data = both.model_copy(update={"near_duplicates": asked})
+        splits, dropped = naive(data)
+        chosen = prepare.select(data, directions_of(data), 1)
+        assert {split: list(texts) for split, texts in chosen.splits.items()} == splits
+        found = {way: +funnel.rejected for way, funnel in chosen.funnels.items()}
+        assert found == {way: Counter(counts) for way, counts in dropped.items()}
+        assert all((counts.get("near_duplicate", 0) > 3) == (asked == "drop") for counts in dropped.values()), dropped
+
+
+def test_samples_with_equal_priorities_are_the_first(both: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def same(*_: object) -> int:
+        return 7
+
+    monkeypatch.setattr(cleaning, "sample_priority", same)
+    every = list(prepare.select(both, directions_of(both), 1).splits["train"])
+    few = list(prepare.select(both.model_copy(update={"max_samples": 9}), directions_of(both), 1).splits["train"])
+    by_way = [[text for text in every if text.direction == way][:9] for way in directions_of(both)]
+    assert few == [text for texts in by_way for text in texts]
+
+
+def test_a_pair_is_new_once_whatever_its_case_and_spaces(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("One\tUn\none \t UN\none\tune\nun\tone\non\teun\n")
+    data = options(f"en-fr={tmp_path / 'a.tsv'}", dev_percent=0, test_percent=0)
+    chosen = prepare.select(data, directions_of(data), 1)
+    kept = [("One", "Un"), ("one", "une"), ("un", "one"), ("on", "eun")]
+    assert [text[:2] for text in chosen.splits["train"]] == kept
+    assert chosen.funnels[FR].examples["duplicate"] == [("one", "UN")]
+
+
+def test_all_planted_leaks_are_found_and_shown(tmp_path: Path) -> None:
+    rows = [f"sentence number {n}\tphrase {n} de la liste" for n in range(400)]
+    path = tmp_path / "a.tsv"
+    path.write_text("\n".join(rows) + "\n")
+    clear = options(f"en-fr={path}")
+    before = prepare.select(clear, directions_of(clear), 1)
+    held = [*before.splits["dev"], *before.splits["test"]]
+    assert len(held) > 40
+    assert not before.funnels[FR].rejected["leak"]
+    planted: list[str] = []
+    for number, text in enumerate(held):
+        # The target of a pair held out behind another source, in other case and width.
+        planted.append(f"quite another {number}\t{text.target.upper().replace(' ', chr(0x3000))}")
+        # And a source held out as the target of the other direction.
+        planted.append(f"{text.source.title()}\ttout autre {number}")
+    other = tmp_path / "b.tsv"
+    rows = [*planted, *(f"good {number}\tbien {number}" for number in range(50))]
+    other.write_text("\n".join(f"{target}\t{source}" for source, target in (row.split("\t") for row in rows)))
+    data = options(f"en-fr={path}", f"fr-en={other}", pairs=["en-fr", "fr-en"])
+    chosen = prepare.select(data, directions_of(data), 1)
+    texts = {key(side) for text in held for side in text[:2]}
+    assert texts.isdisjoint(key(side) for text in chosen.splits["train"] for side in text[:2])
+    funnel = chosen.funnels["fra_Latn-eng_Latn"]
+    # Of the planted ones, some are held out themselves: the hash of their source says so.
+    sources_held = {text.source for split in ("dev", "test") for text in chosen.splits[split]}
+    assert funnel.rejected["leak"] == len([row for row in planted if clean(row.split("\t")[1]) not in sources_held])
+    assert len(funnel.examples["leak"]) == 3
+
+
+def test_equal_text_of_another_language_is_no_leak(tmp_path: Path) -> None:
+    rows = [f"word {n} alpha\tmot {n} beta" for n in range(200)]
+    (tmp_path / "a.tsv").write_text("\n".join(rows))
+    (tmp_path / "b.tsv").write_text("\n".join(f"{n} gamma\t{row.split(chr(9))[1]}" for n, row in enumerate(rows)))
+    data = options(f"en-fr={tmp_path / 'a.tsv'}", f"en-de={tmp_path / 'b.tsv'}", pairs=["en-fr", "en-de"])
+    chosen = prepare.select(data, directions_of(data), 1)
+    assert not any(funnel.rejected["leak"] for funnel in chosen.funnels.values())
+
+
+def test_the_order_of_files_moves_no_sentence_to_another_split(both: DataConfig) -> None:
+    turned = both.model_copy(update={"data": [both.data[1], both.data[0], both.data[2]]})
+    one, other = (prepare.select(data, directions_of(data), 1) for data in (both, turned))
+    for split in ("train", "dev", "test"):
+        keys = [{(key(text.source), key(text.target)) for text in some.splits[split]} for some in (one, other)]
+        assert keys[0] == keys[1]
+    sides = [[key(text.source) for text in some.splits["dev"]] for some in (one, other)]
+    assert sides[0] == sides[1]
+
+
+# --- the record of what cannot be written ----------------------------------------------
+
+
+def test_characters_that_cannot_be_written_are_named_with_counts(tmp_path: Path) -> None:
+    rows = ["Save ☃ ☃\tEnregistrer", "Open ☃ ✈\tOuvrir ⛄", "Close\tFermer", "Save all\tTout enregistrer"]
+    (tmp_path / "a.tsv").write_text("\n".join(rows))
+    data = options(f"en-fr={tmp_path / 'a.tsv'}", dev_percent=0, test_percent=0)
+    made = corpus_of(tmp_path / "made", data, catalogue_vocabulary())
+    assert made.unknown_characters == {"eng_Latn": [("☃", 3), ("✈", 1)], "fra_Latn": [("⛄", 1)]}
+    ours = catalogue_vocabulary()
+    for side, code in enumerate(("eng_Latn", "fra_Latn")):
+        ids = [token for row in rows for token in ours.encode([row.split("\t")[side]])[0]]
+        assert made.manifest["splits"]["train"]["unknown_rate"][code] == ids.count(ours.unk) / len(ids) > 0
+
+
+# --- the same bytes ----------------------------------------------------------------------
+
+
+def test_neither_chunks_nor_processes_show_in_the_corpus(
+    both: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = corpus_of(tmp_path / "small chunks", both, catalogue_vocabulary())
+    monkeypatch.setattr(workers, "FEW_PAIRS", 60)
+    other = corpus_of(tmp_path / "processes", both, catalogue_vocabulary(), processes=2)
+    monkeypatch.setattr(cleaning, "CHUNK_PAIRS", 10_000)
+    one = corpus_of(tmp_path / "one chunk", both, catalogue_vocabulary())
+    assert contents(made.folder) == contents(other.folder) == contents(one.folder)
+    assert sum(made.counts("dev").values()) > 5
+
+
+class Lost(BaseException):
+    """The process is gone."""
+
+
+class Counting:
+    """Counts the files that preparing leaves, and dies before one of them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.names: list[str] = []
+        self.lose_before: int | None = None
+        for name in ("save", "replace"):
+            monkeypatch.setattr(work, name, self.watched(getattr(work, name)))
+
+    def watched(self, function: Any) -> Any:
+        def call(path: Path, *args: Any, **arrays: Any) -> None:
+            if len(self.names) == self.lose_before:
+                raise Lost
+            self.names.append(path.name)
+            function(path, *args, **arrays)
+
+        return call
+
+
+def test_a_preparation_killed_before_any_file_goes_on_and_does_nothing_twice(
+    both: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = Counting(monkeypatch)
+    whole = corpus_of(tmp_path / "whole", both, catalogue_vocabulary())
+    names = files.names
+    assert len(names) > 30
+    assert len(set(names)) == len(names)
+    for lost in range(len(names)):
+        folder = tmp_path / f"lost {lost}"
+        files.names, files.lose_before = [], lost
+        with pytest.raises(Lost):
+            corpus_of(folder, both, catalogue_vocabulary())
+        before, files.names, files.lose_before = files.names, [], None
+        made = corpus_of(folder, both, catalogue_vocabulary())
+        chunks = [name for name in (*before, *files.names) if name.endswith(".npz")]
+        assert len(set(chunks)) == len(chunks), "a part that was done is done again"
+        assert contents(folder) == contents(whole.folder.parent)
+        assert made.digest == whole.digest
+
+
+@pytest.mark.parametrize("damage", [b"", None, b"x"])
+def test_what_a_power_cut_left_of_a_part_is_not_believed(
+    both: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes | None
+) -> None:
+    whole = corpus_of(tmp_path / "whole", both, catalogue_vocabulary())
+    folder, ways = tmp_path / "made", directions_of(both)
+    place = prepare.work_of(folder, prepare.inputs_digest(both, ways, 1))
+    chosen = prepare.select(both, ways, 1, place)
+    prepare.tokenize(chosen, catalogue_vocabulary(), both.max_tokens)
+    for path in sorted(place.folder.glob("*.npz"))[::5]:
+        content = path.read_bytes()
+        middle = len(content) // 2
+        path.write_bytes(content[:middle] if damage is None else damage + content[len(damage) :] if damage else b"")
+    corpus_of(folder, both, catalogue_vocabulary())
+    assert contents(folder) == contents(whole.folder.parent)
+
+
+def test_nothing_is_left_of_a_preparation_that_was_refused(both: DataConfig, tmp_path: Path) -> None:
+    (tmp_path / "bad.tsv").write_text("no tab\n")
+    data = both.model_copy(update={"data": [*both.data, f"en-fr={tmp_path / 'bad.tsv'}"]})
+    with pytest.raises(DataError, match=r"bad\.tsv line 1"):
+        corpus_of(tmp_path / "made", data, catalogue_vocabulary())
+    assert not (tmp_path / "made").exists()
+
+
+# --- several machines ------------------------------------------------------------------------
+
+
+def part_of(folder: Path, data: DataConfig, encoder: Any, share: Share) -> Path:
+    """Prepare one machine's part, as `--shard` does."""
+    ways = directions_of(data)
+    inputs = prepare.inputs_digest(data, ways, 1)
+    place = prepare.work_of(folder, inputs)
+    prepare.tokenize(prepare.select(data, ways, 1, place, share=share), encoder, data.max_tokens)
+    parts.finish(place, inputs, share)
+    return folder
+
+
+def merged(folder: Path, data: DataConfig, encoder: Any, folders: Sequence[Path]) -> Corpus:
+    inputs = prepare.inputs_digest(data, directions_of(data), 1)
+    parts.merge(prepare.work_of(folder, inputs), inputs, folders)
+    return corpus_of(folder, data, encoder)
+
+
+@pytest.mark.parametrize("max_samples", [None, 60])
+@pytest.mark.parametrize("of", [1, 3])
+def test_parts_of_several_machines_make_the_corpus_of_one(
+    both: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of: int, max_samples: int | None
+) -> None:
+    data = both.model_copy(update={"max_samples": max_samples})
+    whole = corpus_of(tmp_path / "whole", data, catalogue_vocabulary())
+    shares = [Share(number, of) for number in range(1, of + 1)]
+    folders = [part_of(tmp_path / f"part {share.number}", data, catalogue_vocabulary(), share) for share in shares]
+    before = [contents(folder) for folder in folders]
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("cleaned again")
+
+    monkeypatch.setattr(cleaning, "_clean_chunk", refuse)
+    made = merged(tmp_path / "merged", data, catalogue_vocabulary(), folders)
+    assert contents(made.folder) == contents(whole.folder)
+    assert [contents(folder) for folder in folders] == before
+
+
+def test_what_a_part_has_tokenised_is_not_tokenised_again(both: DataConfig, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Asked(Vocabulary):
+        def encode(self, texts: Sequence[str]) -> list[list[int]]:
+            asked.extend(texts)
+            return super().encode(texts)
+
+    folders = [part_of(tmp_path / f"{n}", both, catalogue_vocabulary(), Share(n, 2)) for n in (1, 2)]
+    ours = catalogue_vocabulary()
+    merged(tmp_path / "merged", both, Asked(ours.tokenizer, ours.folder), folders)
+    assert set(asked) == {"a"}, "only the word between which others are tried"
+
+
+def test_parts_in_one_folder_and_in_the_output_itself_are_found(both: DataConfig, tmp_path: Path) -> None:
+    whole = corpus_of(tmp_path / "whole", both, catalogue_vocabulary())
+    for number in (1, 2):
+        part_of(tmp_path / "here", both, catalogue_vocabulary(), Share(number, 3))
+    other = part_of(tmp_path / "there", both, catalogue_vocabulary(), Share(3, 3))
+    made = merged(tmp_path / "here", both, catalogue_vocabulary(), [other])
+    assert contents(made.folder) == contents(whole.folder)
+
+
+def test_parts_that_make_no_whole_are_refused(both: DataConfig, tmp_path: Path) -> None:
+    one, two = (part_of(tmp_path / f"{n}", both, catalogue_vocabulary(), Share(n, 3)) for n in (1, 2))
+    strange = part_of(tmp_path / "s", both.model_copy(update={"max_chars": 900}), catalogue_vocabulary(), Share(3, 3))
+    of_two = part_of(tmp_path / "t", both, catalogue_vocabulary(), Share(2, 2))
+    (tmp_path / "empty").mkdir()
+    for folders, why in (
+        ([one, two], "parts are missing: 3/3"),
+        ([one, two, strange], "other data or settings"),
+        ([one, of_two], "a part of 2"),
+        ([one, tmp_path / "empty"], "no part is finished there"),
+        ([one, tmp_path / "nowhere"], "no part is finished there"),
+    ):
+        with pytest.raises(InputError, match=why):
+            merged(tmp_path / "merged", both, catalogue_vocabulary(), folders)
+    assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize("text", ["", "1", "0/2", "3/2", "1/0", "-1/2", "1/2/3", "a/b", "1 / 2"])
+def test_a_share_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="--shard"):
+        parse(text)
+
+
+def test_shares_divide_all_chunks_among_the_machines() -> None:
+    shares = [parse(f"{number}/3") for number in (1, 2, 3)]
+    assert [[share.has(chunk) for share in shares].count(True) for chunk in range(20)] == [1] * 20
+    assert [sum(share.has(chunk) for chunk in range(300)) for share in shares] == [100] * 3
+
+
+# --- processes ---------------------------------------------------------------------------------
+
+
+def test_a_process_that_the_system_ends_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "FEW_PAIRS", 0)
+    calls = [workers.Call(1, ())] * 3
+    with pytest.raises(WorkerLost, match="ended by the system"):
+        workers.each(signal.raise_signal, signal.SIGKILL, calls, processes=2)
+
+
+def test_no_process_outlives_the_one_that_was_killed(both: DataConfig, tmp_path: Path) -> None:
+    """And what it had done is gone on with."""
+    script = tmp_path / "prepare.py"
+    script.write_text(SCRIPT)
+    folder = tmp_path / "made"
+    (tmp_path / "options.json").write_text(both.model_dump_json())
+    pid = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, str(script), str(tmp_path), str(folder)])
+    until(lambda: (tmp_path / "workers").exists(), "the first chunk is there")
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    until(lambda: not any(map(is_running, json.loads((tmp_path / "workers").read_text()))), "all workers have ended")
+    whole = corpus_of(tmp_path / "whole", both, catalogue_vocabulary())
+    corpus_of(folder, both, catalogue_vocabulary())
+    assert contents(folder) == contents(whole.folder.parent)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process lives; one that is dead and not yet buried does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+SCRIPT = """
+import json, multiprocessing, sys, threading, time
+from pathlib import Path
+from dragoman.config import DataConfig
+from dragoman.data import cleaning, prepare, workers
+from dragoman.languages import parse_pair
+
+def watch(base, folder):
+    while not list(folder.glob("*/cleaned-*.npz")) or not multiprocessing.active_children():
+        time.sleep(0.01)
+    pids = [child.pid for child in multiprocessing.active_children()]
+    (base / "part").write_text(json.dumps(pids))
+    (base / "part").rename(base / "workers")
+
+def slow(cut):
+    def rows(*args):
+        for row in cut(*args):
+            time.sleep(0.2)  # so that it is killed in the middle
+            yield row
+    return rows
+
+if __name__ == "__main__":
+    base, folder = map(Path, sys.argv[1:])
+    data = DataConfig.model_validate_json((base / "options.json").read_text())
+    ways = [parse_pair(pair) for pair in data.language_pairs]
+    cleaning.CHUNK_PAIRS, workers.FEW_PAIRS = 50, 50
+    cleaning._cut = slow(cleaning._cut)
+    threading.Thread(target=watch, args=(base, folder), daemon=True).start()
+    prepare.select(data, ways, 1, prepare.work_of(folder, prepare.inputs_digest(data, ways, 1)), processes=2)
+    time.sleep(600)
+"""
+
+
+def test_a_folder_of_work_is_no_corpus(both: DataConfig, tmp_path: Path) -> None:
+    ways = directions_of(both)
+    place = prepare.work_of(tmp_path / "made", prepare.inputs_digest(both, ways, 1))
+    prepare.select(both, ways, 1, place)
+    assert place.folder.is_dir()
+    assert open_corpus(place.folder) is None
