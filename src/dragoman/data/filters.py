@@ -83,18 +83,19 @@ def reason(source: str, target: str, limits: Limits) -> str | None:
         return "ratio"
     if key(source) == key(target):
         return "identical"
-    if placeholders(source) != placeholders(target):
+    if (_may_hold_fields(source) or _may_hold_fields(target)) and placeholders(source) != placeholders(target):
         return "placeholder"
     return None
 
 
 # A bare conversion (%s, %2$d) is none behind a digit ("100%ige"), has no space flag ("100 % de")
 # and a minus only before a width ("%-encoding"): as text these are common, as formats they are not.
+# Every alternative begins with a plain character, the look back too: only so the search skips all other text.
 _PLACEHOLDER = re.compile(
     r"""
       %%
     | %\((?P<named>[^()]*)\)[#0+-]*\d*(?:\.\d+)?[a-zA-Z]
-    | (?<!\d)%(?:\d+\$)?[#0+]*(?:-(?=[\d*]))?(?:\d+|\*)?(?:\.(?:\d+|\*))?(?:hh?|ll?|[qjzt])?
+    | %(?<!\d%)(?:\d+\$)?[#0+]*(?:-(?=[\d*]))?(?:\d+|\*)?(?:\.(?:\d+|\*))?(?:hh?|ll?|[qjzt])?
       (?P<bare>[diouxXeEfFgGcrsa])
     | \{\{ | \}\}
     | \{(?P<brace>(?:[A-Za-z_]\w*|\d*)(?:\.\w+|\[[^{}\s\]]+\])*)(?:![rsa])?(?::[^{}\s]*)?\}
@@ -104,6 +105,10 @@ _PLACEHOLDER = re.compile(
 _SAME_CONVERSION = {"i": "d", "u": "d"}
 
 
+def _may_hold_fields(text: str) -> bool:
+    return "%" in text or "{" in text
+
+
 def placeholders(text: str) -> Counter[str]:
     """The printf (`%s`, `%(name)s`, `%1$d`) and brace (`{}`, `{0}`, `{name}`) fields of `text`, counted.
 
@@ -111,7 +116,7 @@ def placeholders(text: str) -> Counter[str]:
     may change them. `%%`, `{{` and `}}` are not fields.
     """
     found: Counter[str] = Counter()
-    if "%" not in text and "{" not in text:
+    if not _may_hold_fields(text):
         return found
     for match in _PLACEHOLDER.finditer(text):
         named, bare, brace = match.group("named", "bare", "brace")
