@@ -95,14 +95,14 @@ def block(
 ) -> Block:
     flat = [ids for pair in sides for ids in pair]
     ids = np.array([token for ids in flat for token in ids], np.int64)
-    return Block([FR, DE].index(direction), np.array([len(ids) for ids in flat]).reshape(-1, 2), ids, texts)
+    return Block([FR, DE].index(direction), np.array([len(ids) for ids in flat]).reshape(-1, 2), lambda: ids, texts)
 
 
 def written(tmp_path: Path, *train: Block, **held: Block) -> Corpus:
     blocks: dict[Split, list[Block]] = {"train": list(train), "dev": [], "test": []}
     blocks |= {split: [some] for split, some in held.items()}  # pyright: ignore[reportAssignmentType]
     splits = {split: SplitBlocks(lambda some=some: iter(some)) for split, some in blocks.items()}
-    used = np.unique(np.concatenate([np.empty(0, np.int64), *(one.ids for some in blocks.values() for one in some)]))
+    used = np.unique(np.concatenate([np.empty(0, np.int64), *(one.ids() for some in blocks.values() for one in some)]))
     return corpus_writer.write(tmp_path / "corpus", splits, used, [FR, DE], Words(), {"funnel": {}}, Disk())
 
 

@@ -7,7 +7,7 @@ direction, in the order of a hash, so that the first k of them are a uniform sam
 import copy
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from dragoman.data.cleaning import add_facts
 from dragoman.data.corpus_writer import Block, SplitBlocks
 from dragoman.data.encode import Encoder
 from dragoman.data.filters import Funnel, Split
-from dragoman.data.tokenizing import Pieces
 from dragoman.data.unknown import most_frequent
 
 BLOCK_PAIRS = 65_536
@@ -68,10 +67,10 @@ class Assembled:
 
     def _train(self) -> Iterator[Block]:
         for chunk, path in zip(self._choice.chunks, self._paths, strict=True):
-            *arrays, fates = work.load(path, *Pieces._fields, "fate")
-            pieces = Pieces(*arrays).only(fates == TRAIN)
-            if len(pieces.lengths):
-                yield Block(chunk.direction, pieces.lengths, pieces.ids)
+            fates, is_short, lengths = work.load(path, "fate", "is_short", "lengths")
+            chosen = (fates == TRAIN)[is_short]
+            if chosen.any():
+                yield Block(chunk.direction, lengths[chosen], partial(_ids_of, path, lengths, chosen))
 
     def _held_out(self, split: Split) -> Iterator[Block]:
         for direction in range(self._num_directions):
@@ -92,7 +91,7 @@ class Assembled:
         ordered = [found[row] for row in map(tuple, rows.tolist()) if row in found]
         lengths = np.array([lengths for lengths, _, _ in ordered], np.uint32).reshape(-1, 2)
         ids = np.concatenate([np.empty(0, np.uint32), *(ids for _, ids, _ in ordered)])
-        return Block(direction, lengths, ids, [text for _, _, text in ordered])
+        return Block(direction, lengths, lambda: ids, [text for _, _, text in ordered])
 
     def _unknown(self, split: Split) -> dict[str, Any]:
         """Per language, the share of `<unk>` among its tokens and the characters that became it."""
@@ -114,6 +113,12 @@ class Assembled:
 def assemble(choice: Choice, num_directions: int, encoder: Encoder) -> Assembled:
     """The tokenised chunks of a choice."""
     return Assembled(choice, num_directions, encoder.digest())
+
+
+def _ids_of(path: Path, lengths: NDArray[np.uint32], chosen: NDArray[np.bool_]) -> NDArray[np.uint32]:
+    """The ids of some short pairs of a chunk."""
+    (ids,) = work.load(path, "ids")
+    return ids[np.repeat(chosen, lengths.sum(axis=1, dtype=np.int64))]
 
 
 def _held(path: Path) -> Iterator[tuple[int, NDArray[Any], NDArray[Any], tuple[str, str]]]:

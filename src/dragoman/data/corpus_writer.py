@@ -28,8 +28,8 @@ class Block(NamedTuple):
     """Its place among the directions."""
     lengths: NDArray[np.integer[Any]]
     """Shape (pairs, 2): tokens of source and target, without code and `</s>`."""
-    ids: NDArray[np.integer[Any]]
-    """Token ids of source and target of each pair in turn."""
+    ids: Callable[[], NDArray[np.integer[Any]]]
+    """Gives the token ids of source and target of each pair in turn; not every file needs them."""
     texts: Sequence[tuple[str, str]] = ()
     """Their text; empty for pairs to train on."""
 
@@ -109,7 +109,7 @@ def _write_split(
     place_of = np.zeros(int(rows[-1]) + 1, dtype)
     place_of[rows] = np.arange(len(rows), dtype=dtype)
     contents: dict[str, Iterable[Any]] = {
-        f"{split}.ids": (place_of[block.ids].data for block in pairs.blocks()),
+        f"{split}.ids": (place_of[block.ids()].data for block in pairs.blocks()),
         f"{split}.bounds": _bounds(pairs.blocks()),
         f"{split}.way": (np.full(len(block.lengths), block.direction, np.uint8).data for block in pairs.blocks()),
     }

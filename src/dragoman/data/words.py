@@ -44,17 +44,26 @@ class SeenWords:
         Args:
             texts: Cleaned, and all of one language: words with one space between them and none at the ends.
         """
+        if not self._is_useful or not texts:
+            return _flat(self._encoder.encode(texts))
+        if len(self._places) > MOST_WORDS:
+            self._forget()
         words = " ".join(texts).split(" ")
-        new = {word for word in set(words) - self._places.keys() if len(word) <= LONG_WORD}
-        if not self._is_useful or not texts or 2 * len(new) > len(words):
+        places = self._places_of(words)
+        where = np.flatnonzero(places == _Places.NEW).tolist()
+        new = {word for place in where if len(word := words[place]) <= LONG_WORD}
+        if 2 * len(new) > len(words):
             return _flat(self._encoder.encode(texts))
         self._learn(new)
-        places = np.fromiter(map(self._places.__getitem__, words), np.int64, len(words))
+        places[where] = self._places_of([words[place] for place in where])
         ends = np.cumsum(np.fromiter((text.count(" ") + 1 for text in texts), np.int64, len(texts)))
-        is_whole = np.logical_or.reduceat(places == _Places.ODD, np.concatenate(([0], ends[:-1])))
+        is_whole = np.logical_or.reduceat(places < 0, np.concatenate(([0], ends[:-1])))
         if not is_whole.any():
             return self._looked_up(places, ends)
         return self._mixed(texts, places, ends, is_whole)
+
+    def _places_of(self, words: Sequence[str]) -> Lengths:
+        return np.fromiter(map(self._places.__getitem__, words), np.int64, len(words))
 
     def _looked_up(self, places: Lengths, ends: Lengths) -> tuple[Lengths, Ids]:
         """Texts whose words are at these places; each text ends before one of `ends`."""
@@ -84,8 +93,6 @@ class SeenWords:
         self._ids = np.empty(0, np.uint32)
 
     def _learn(self, words: Iterable[str]) -> None:
-        if len(self._places) > MOST_WORDS:
-            self._forget()
         new = sorted(words)
         alone = self._encoder.encode(new)
         for place, (word, same) in enumerate(zip(new, self._stand_alone(new, alone), strict=True), len(self._sizes)):
@@ -116,11 +123,11 @@ class SeenWords:
 class _Places(dict[str, int]):
     """Where the ids of a word are."""
 
-    ODD = -1
-    """Of words that are not looked up."""
+    ODD, NEW = -1, -2
+    """Of words whose text is tokenised whole, and of words not met before."""
 
     def __missing__(self, word: str) -> int:
-        return self.ODD
+        return self.NEW
 
 
 def _flat(rows: Sequence[Sequence[int]]) -> tuple[Lengths, Ids]:

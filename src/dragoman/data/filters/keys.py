@@ -11,6 +11,8 @@ from dragoman.data.normalization import clean
 @lru_cache(maxsize=8)
 def key(text: str) -> str:
     """What stays the same when only case, width or white space differ: NFKC and casefold of `clean`."""
+    if text.isascii():  # the same, sooner
+        return " ".join(text.lower().split())
     return clean(unicodedata.normalize("NFKC", text).casefold())
 
 

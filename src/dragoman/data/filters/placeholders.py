@@ -5,11 +5,12 @@ from collections import Counter
 
 # A bare conversion (%s, %2$d) is none behind a digit ("100%ige"), has no space flag ("100 % de")
 # and a minus only before a width ("%-encoding"): as text these are common, as formats they are not.
+# Every alternative begins with a plain character, the look back too: only so the search skips all other text.
 _PLACEHOLDER = re.compile(
     r"""
       %%
     | %\((?P<named>[^()]*)\)[#0+-]*\d*(?:\.\d+)?[a-zA-Z]
-    | (?<!\d)%(?:\d+\$)?[#0+]*(?:-(?=[\d*]))?(?:\d+|\*)?(?:\.(?:\d+|\*))?(?:hh?|ll?|[qjzt])?
+    | %(?<!\d%)(?:\d+\$)?[#0+]*(?:-(?=[\d*]))?(?:\d+|\*)?(?:\.(?:\d+|\*))?(?:hh?|ll?|[qjzt])?
       (?P<bare>[diouxXeEfFgGcrsa])
     | \{\{ | \}\}
     | \{(?P<brace>(?:[A-Za-z_]\w*|\d*)(?:\.\w+|\[[^{}\s\]]+\])*)(?:![rsa])?(?::[^{}\s]*)?\}
@@ -19,6 +20,11 @@ _PLACEHOLDER = re.compile(
 _SAME_CONVERSION = {"i": "d", "u": "d"}
 
 
+def may_hold_fields(text: str) -> bool:
+    """Whether there is a character with which a field begins."""
+    return "%" in text or "{" in text
+
+
 def placeholders(text: str) -> Counter[str]:
     """The printf (`%s`, `%(name)s`, `%1$d`) and brace (`{}`, `{0}`, `{name}`) fields of `text`, counted.
 
@@ -26,7 +32,7 @@ def placeholders(text: str) -> Counter[str]:
     may change them. `%%`, `{{` and `}}` are not fields.
     """
     found: Counter[str] = Counter()
-    if "%" not in text and "{" not in text:
+    if not may_hold_fields(text):
         return found
     for match in _PLACEHOLDER.finditer(text):
         named, bare, brace = match.group("named", "bare", "brace")
@@ -47,6 +53,6 @@ _CODE = re.compile(r"<[^<>]*>|&#?\w+;|(?<![!-;=?-~])[!-;=?-~]*[A-Za-z0-9][_/@\\=
 
 def prose(text: str) -> str:
     """What is left of a text without all that is nobody's language: fields, tags, addresses, names in code."""
-    if "%" in text or "{" in text:
+    if may_hold_fields(text):
         text = _PLACEHOLDER.sub(" ", text)
     return " ".join(_CODE.sub(" ", text).split())

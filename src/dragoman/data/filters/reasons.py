@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dragoman.config import DataConfig
 from dragoman.data.filters import langid
 from dragoman.data.filters.keys import key
-from dragoman.data.filters.placeholders import placeholders
+from dragoman.data.filters.placeholders import may_hold_fields, placeholders
 from dragoman.data.filters.repetition import repeats
 from dragoman.data.filters.script import is_in_script
 from dragoman.languages import Direction
@@ -88,7 +88,7 @@ def reason(source: str, target: str, limits: Limits) -> str | None:
         return "ratio"
     if key(source) == key(target):
         return "identical"
-    if placeholders(source) != placeholders(target):
+    if (may_hold_fields(source) or may_hold_fields(target)) and placeholders(source) != placeholders(target):
         return "placeholder"
     return _reason_in_language(source, target, limits)
 
