@@ -7,6 +7,7 @@ NLLB-200 was trained on.
 """
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import IntEnum
@@ -86,6 +87,7 @@ _NAMES = _table("ben:Bengali luo:Luo npi:Nepali ory:Odia prs:Dari swh:Swahili tg
 
 _LIST_HINT = "`dragoman languages` lists the 202 languages of NLLB-200"
 _GLOTTOCODE = re.compile(r"(?<=-[a-z]{4})-[a-z]{4}[0-9]{4}$")  # FLORES+: apc_Arab_nort3139
+_WRITTEN_OUT = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 _ARROW = re.compile(r"\s*(?:->|=>|→|>|:)\s*")
 _BOTH_WAYS = re.compile(r"\s*(?:<->|<=>|<>|↔)\s*")
 
@@ -124,29 +126,48 @@ class _Finding:
         return UnknownLanguageError(self.reason, self.codes, hint or _LIST_HINT)
 
 
-def resolve(tag: str) -> str:
+def is_new(code: str) -> bool:
+    """Whether `code` has the form of NLLB's codes, such as `tyv_Cyrl`, and is none of them."""
+    return bool(_WRITTEN_OUT.fullmatch(code)) and code not in CODES
+
+
+def new_among(codes: Iterable[str]) -> tuple[str, ...]:
+    """Those of `codes` that are new, each once: what the model of a run was or is taught besides NLLB's languages."""
+    return tuple(dict.fromkeys(code for code in codes if is_new(code)))
+
+
+def new_in(text: str) -> tuple[str, ...]:
+    """The new codes that are written out in a text, such as `tyv_Cyrl` in `en-tyv_Cyrl`, and are no misspelling."""
+    return tuple(code for code in new_among(_WRITTEN_OUT.findall(text)) if not _find_in_nllb(code).codes)
+
+
+def resolve(tag: str, also: Sequence[str] = ()) -> str:
     """Return the NLLB code that `tag` names.
 
     Takes ISO 639-1, -2 and -3, BCP-47 in either case with `-` or `_`, and the codes
     of NLLB, FLORES-200 and FLORES+.
+
+    Args:
+        tag: What the user wrote.
+        also: Codes that the model was taught besides NLLB's; each is found by itself and by its language.
 
     Raises:
         UnknownLanguageError: With candidates when the tag may mean several languages,
             a script NLLB does not write, or is a name or a typo; without when NLLB
             lacks the language.
     """
-    finding = _find(tag)
+    finding = _find(tag, also)
     if finding.kind is not _Kind.FOUND:
         raise finding.error()
     return finding.codes[0]
 
 
-def lookup(tag: str) -> dict[str, object]:
+def lookup(tag: str, also: Sequence[str] = ()) -> dict[str, object]:
     """Return `{"tag", "code", "candidates", "reason"}`: what `resolve` knows about a tag, without raising.
 
     `code` is None unless the tag names exactly one language; `reason` is one sentence.
     """
-    finding = _find(tag)
+    finding = _find(tag, also)
     found = finding.kind is _Kind.FOUND
     return {
         "tag": tag,
@@ -156,8 +177,30 @@ def lookup(tag: str) -> dict[str, object]:
     }
 
 
+def _find(tag: str, also: Sequence[str] = ()) -> _Finding:
+    finding = _find_in_nllb(tag)
+    if not also or finding.kind is _Kind.FOUND:
+        return finding
+    plain = tag.strip().replace("_", "-").lower()
+    exact = tuple(code for code in dict.fromkeys(also) if plain == code.lower().replace("_", "-"))
+    meant = exact or tuple(code for code in dict.fromkeys(also) if plain in _tags_of(code[:3]))
+    if finding.kind is _Kind.ASK and not exact:
+        return _Finding(_Kind.ASK, finding.reason, (*finding.codes, *meant))
+    if len(meant) == 1:
+        return _Finding(_Kind.FOUND, "", meant)
+    return _Finding(_Kind.ASK, f"{tag!r} may mean several languages of this model", meant) if meant else finding
+
+
+@lru_cache(maxsize=256)
+def _tags_of(language: str) -> tuple[str, ...]:
+    """The bare tags of an ISO 639-3 language: `chv` and `cv`."""
+    from langcodes import standardize_tag
+
+    return language, standardize_tag(language)
+
+
 @lru_cache(maxsize=4096)
-def _find(tag: str) -> _Finding:
+def _find_in_nllb(tag: str) -> _Finding:
     from langcodes import Language
 
     plain = tag.strip().replace("_", "-").lower()
@@ -211,7 +254,7 @@ def _find_by_name(tag: str, plain: str) -> _Finding:
     if close := get_close_matches(plain, _EXACT, n=3, cutoff=0.85):
         return _Finding(_Kind.UNKNOWN, reason, tuple(dict.fromkeys(_EXACT[spelling] for spelling in close)))
     try:
-        named = _find(langcodes.find(plain).to_tag())
+        named = _find_in_nllb(langcodes.find(plain).to_tag())
     except LookupError:
         by_name = {name(code).lower(): code for code in CODES}
         close = [each for each in by_name if plain in each] or get_close_matches(plain, by_name, n=3, cutoff=0.75)
@@ -219,12 +262,16 @@ def _find_by_name(tag: str, plain: str) -> _Finding:
     return named if named.kind is _Kind.LACKS else _Finding(_Kind.UNKNOWN, reason, named.codes)
 
 
-def parse_pair(text: str) -> Direction:
+def parse_pair(text: str, also: Sequence[str] = ()) -> Direction:
     """Read a direction: `en-fr`, `eng_Latn-fra_Latn`, `en-pt-BR`, `zh-Hant_en`, `en:fr`, `en->fr`.
 
     Every place where the text can be cut is tried; it must have exactly one meaning. A
     two-letter subtag in upper case after one that is not belongs to what precedes it,
     so `fr-CA` is one language and `fr-ca` French into Catalan.
+
+    Args:
+        text: What the user wrote.
+        also: Codes that the model was taught besides NLLB's.
 
     Raises:
         UnknownLanguageError: A side is ambiguous (with candidates) or not in NLLB.
@@ -234,9 +281,9 @@ def parse_pair(text: str) -> Direction:
     if len(sides := _BOTH_WAYS.split(text)) > 1:
         there, back = "-".join(sides), "-".join(reversed(sides))
         raise InputError(f"--language-pairs {text!r}: a pair has one direction", f"name both: {there} {back}")
-    meanings = _meanings(text)
+    meanings = _meanings(text, also)
     if not meanings:
-        raise _not_a_pair(text)
+        raise _not_a_pair(text, also)
     if len(meanings) > 1:
         readings = " or ".join(map(str, meanings))
         raise InputError(f"--language-pairs {text!r} may mean {readings}", "write the one you mean in this longer form")
@@ -245,9 +292,10 @@ def parse_pair(text: str) -> Direction:
     return meanings[0]
 
 
-def _meanings(text: str) -> list[Direction]:
+def _meanings(text: str, also: Sequence[str]) -> list[Direction]:
     for cuts in _cuts(text):
-        if found := {Direction(resolve(cut[0]), resolve(cut[1])) for cut in cuts if _worst(cut) is _Kind.FOUND}:
+        fitting = [cut for cut in cuts if _worst(cut, also) is _Kind.FOUND]
+        if found := {Direction(resolve(source, also), resolve(target, also)) for source, target in fitting}:
             return sorted(found)
     return []
 
@@ -266,25 +314,25 @@ def _cuts_off_a_region(left: str, right: str) -> bool:
     return len(after) == 2 and after.isupper() and not before.isupper()
 
 
-def _worst(cut: tuple[str, str]) -> _Kind:
-    return max(_find(cut[0]).kind, _find(cut[1]).kind)
+def _worst(cut: tuple[str, str], also: Sequence[str]) -> _Kind:
+    return max(_find(cut[0], also).kind, _find(cut[1], also).kind)
 
 
-def _not_a_pair(text: str) -> InputError:
+def _not_a_pair(text: str, also: Sequence[str]) -> InputError:
     """The most useful thing to say about a text that no cut makes a direction."""
     where = f"--language-pairs {text!r}"
-    whole = _find(text)
+    whole = _find(text, also)
     pair = f"{text}-fr" if whole.codes[:1] == ("eng_Latn",) else f"en-{text}"
-    best = min((cut for cuts in _cuts(text) for cut in cuts), key=_worst, default=None)
-    if whole.kind < _Kind.LACKS and (best is None or _worst(best) is _Kind.UNKNOWN):
+    best = min((cut for cuts in _cuts(text) for cut in cuts), key=lambda cut: _worst(cut, also), default=None)
+    if whole.kind < _Kind.LACKS and (best is None or _worst(best, also) is _Kind.UNKNOWN):
         hint = f"a source and a target: {pair}"
-        if _meanings(text.lower()):
+        if _meanings(text.lower(), also):
             hint += f"; in lower case, {text.lower()}, these are two languages"
         which = f" ({name(whole.codes[0])})" if whole.kind is _Kind.FOUND else ""
         return InputError(f"{where} is one language{which}; a pair has two", hint)
     if best is None:
         return InputError(f"{where} is not a pair of languages", "a source and a target in lower case: en-fr")
-    finding = max(map(_find, best), key=lambda side: side.kind)
+    finding = max((_find(side, also) for side in best), key=lambda side: side.kind)
     error = finding.error()
     if finding.kind is _Kind.LACKS and whole.kind is _Kind.FOUND:
         error.hint = f"if {text!r} is one language, a source and a target: {pair}"
@@ -295,26 +343,31 @@ def _not_a_pair(text: str) -> InputError:
 def name(code: str) -> str:
     """Return the English name of an NLLB code, with the script where NLLB has several: "Chinese (Simplified)".
 
+    One that NLLB lacks has its name too, or, where nobody has given it one, is its own name.
+
     Raises:
         UnknownLanguageError: `code` names no language.
     """
     from langcodes import Language
 
+    if is_new(code):
+        called = Language.get(code[:3]).language_name()
+        return code if called.startswith("Unknown") or called == code[:3] else called
     code = resolve(code)
     language = Language.get(code)
     plain = _NAMES.get(code[:3]) or language.language_name()
     return f"{plain} ({language.script_name()})" if len(_BY_LANGUAGE[code[:3]]) > 1 else plain
 
 
-def search(query: str) -> list[tuple[str, str]]:
+def search(query: str, also: Sequence[str] = ()) -> list[tuple[str, str]]:
     """Return (code, name) of every language whose code, tag or part of the name is `query`, the likeliest first.
 
-    An empty query returns all 202.
+    An empty query returns all 202, behind those of `also`.
     """
     query = query.strip()
-    finding = _find(query)
+    finding = _find(query, also)
     hits = dict.fromkeys(finding.codes if finding.kind <= _Kind.ASK else ())
     # Two letters are a tag; as part of a name they would match half of the table.
     if len(query) != 2:
-        hits |= dict.fromkeys(code for code in CODES if query.lower() in f"{code}\n{name(code)}".lower())
+        hits |= dict.fromkeys(code for code in (*also, *CODES) if query.lower() in f"{code}\n{name(code)}".lower())
     return [(code, name(code)) for code in hits or finding.codes]

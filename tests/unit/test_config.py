@@ -23,6 +23,8 @@ OTHER: dict[str, Any] = {
     "on_bad_rows": "skip",
     "model": "scratch:tiny",
     "revision": "main",
+    "new_language": ["tyv_Cyrl"],
+    "like": ["kaz_Cyrl,kir_Cyrl"],
     "adapter": "lora",
     "lora_rank": 4,
     "lora_alpha": 8.0,

@@ -29,14 +29,13 @@ def translate(
 
         dragoman translate --model runs/demo -p en-de < english.txt > german.txt
     """
-    from dragoman.languages import parse_pair
-
-    with settings.without_run_options():
-        direction = parse_pair(pair)
-    lines = settings.lines(text, input)
     from dragoman.checkpoint.status import newest_run
+    from dragoman.deploy.directions import direction_of
 
     model = model or str(newest_run(RUNS))
+    with settings.without_run_options():
+        direction = direction_of(pair, model)
+    lines = settings.lines(text, input)
     from dragoman.deploy import translate as translating
 
     for line in translating.load(model, device).translate(lines, direction, num_beams):

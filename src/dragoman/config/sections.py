@@ -83,6 +83,12 @@ class ModelConfig(FrozenModel):
     revision: str | None = None
     """Revision (commit, branch or tag) of the model on the Hub."""
 
+    new_language: list[str] = []
+    """Languages to teach that NLLB does not know: `tyv_Cyrl`, or with its relatives `tyv_Cyrl=kaz_Cyrl,kir_Cyrl`."""
+
+    like: list[str] = []
+    """Related languages that the model knows, from which --new-language begins: `kaz_Cyrl,kir_Cyrl`."""
+
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Override every dropout of the model's configuration."""
 

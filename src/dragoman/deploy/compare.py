@@ -12,10 +12,11 @@ from dragoman.data.corpus import Text
 from dragoman.data.filters import Sample, clean
 from dragoman.data.sources import Pair
 from dragoman.deploy import translate
+from dragoman.deploy.directions import direction_of
 from dragoman.errors import CheckSaidNo, InputError
 from dragoman.evaluation import report
 from dragoman.evaluation.report import Judged
-from dragoman.languages import Direction, parse_pair
+from dragoman.languages import Direction
 from dragoman.store.local import FolderStore
 
 
@@ -54,7 +55,7 @@ def compare(
     Raises:
         InputError: Pairs, data or models are wrong.
     """
-    pairs = _limited(_pairs(model, [parse_pair(text) for text in pair], data), max_samples)
+    pairs = _limited(_pairs(model, [direction_of(text, model) for text in pair], data), max_samples)
     base = base or translate.base_of(model)
     systems = [report.judge_copy(pairs)]
     for name, where in (("base", base), ("tuned", model)):

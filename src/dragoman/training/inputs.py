@@ -5,13 +5,9 @@ that vocabulary; so this is the one place where the two meet. Both are found aga
 the digest of what they were made from, so a second session makes neither.
 """
 
-import json
-import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from dragoman.checkpoint.run_folder import CORPUS, corpus_files
@@ -19,18 +15,20 @@ from dragoman.config import RunConfig
 from dragoman.data import corpus as corpus_data
 from dragoman.data import prepare
 from dragoman.data.corpus import Corpus
-from dragoman.data.prepare import Selection
 from dragoman.data.sources import Source, check_data, open_sources
-from dragoman.errors import InputError
+from dragoman.errors import InputError, UnknownLanguageError
 from dragoman.journal import Journal, Prepared, Warned
 from dragoman.languages import Direction, parse_pair
-from dragoman.model import nllb, scratch, vocabulary
+from dragoman.model import new_language, nllb, scratch, vocabulary
+from dragoman.model.new_language import NewLanguage
 from dragoman.model.vocabulary import Vocabulary
 from dragoman.store.disk import Disk
 from dragoman.store.record import CheckpointRecord
+from dragoman.training import base as starting
+from dragoman.training.base import BASE, Selecting
 
-BASE = "dragoman/base"
-BASE_KEY = "made_from.json"
+__all__ = ["BASE", "CORPUS", "Inputs", "check", "directions_of", "obtain", "sources_of", "summary"]
+
 REJECTED = "dragoman/rejected.tsv"
 HIGH_UNKNOWN_RATE = 0.01
 HOPELESS_UNKNOWN_RATE = 0.5
@@ -43,15 +41,18 @@ class Inputs:
     base: Path
     vocabulary: Vocabulary
     corpus: Corpus
-    from_scratch: bool
+    may_guess: bool
+    """Whether the model need not be better than guessing before the first step."""
 
 
 def directions_of(config: RunConfig) -> list[Direction]:
     """The directions to learn, each once.
 
     Raises:
-        InputError: None, unknown or equal languages, a direction twice, or `--data` does not fit them.
+        InputError: None, unknown or equal languages, a direction twice, or `--data` or `--new-language` does not fit
+            them.
     """
+    taught = new_language.parse(config.model.new_language, config.model.like)
     if not config.data.language_pairs:
         raise InputError("--language-pairs is missing", "--language-pairs en-fr en-de")
     if not config.data.data:
@@ -59,12 +60,35 @@ def directions_of(config: RunConfig) -> list[Direction]:
             "--data is missing: where are the sentence pairs?",
             "--data en-fr=pairs.tsv (source<TAB>target), a .jsonl file, or gettext:PACKAGE",
         )
-    directions = [parse_pair(pair) for pair in config.data.language_pairs]
+    directions = [_direction(pair, taught) for pair in config.data.language_pairs]
     for direction in directions:
         if directions.count(direction) > 1:
             raise InputError(f"--language-pairs names {direction} twice", "name each direction once")
+    _check_taught(config, taught, directions)
     check_data(config.data.data, directions)
     return directions
+
+
+def _direction(pair: str, taught: Sequence[NewLanguage]) -> Direction:
+    try:
+        return parse_pair(pair, tuple(language.code for language in taught))
+    except UnknownLanguageError as error:
+        if not error.candidates:
+            error.hint = f"{error.hint}; another is taught: --new-language tyv_Cyrl --like kaz_Cyrl,kir_Cyrl"
+        raise
+
+
+def _check_taught(config: RunConfig, taught: Sequence[NewLanguage], directions: Sequence[Direction]) -> None:
+    """Look whether new languages are used, and can be: a model from scratch has no relatives."""
+    if config.model.like and not taught:
+        raise InputError("--like is for --new-language, which is missing", "--new-language tyv_Cyrl")
+    if taught and scratch.preset(config.model.model):
+        hint = "a model of NLLB-200, or the code of any language it knows"
+        raise InputError(f"--new-language: {config.model.model} knows no languages to begin from", hint)
+    for language in taught:
+        if language.code not in _codes(directions):
+            message = f"--new-language {language.code}: no direction of --language-pairs has it"
+            raise InputError(message, f"--language-pairs en-{language.code}")
 
 
 def sources_of(config: RunConfig, direction: Direction) -> list[Source]:
@@ -86,7 +110,9 @@ def check(config: RunConfig) -> None:
     for direction in directions:
         sources_of(config, direction)
     if scratch.preset(config.model.model) is None and (base := nllb.check_name(config.model.model)):
-        vocabulary.load(base, _codes(directions))
+        taught = new_language.parse(config.model.new_language, config.model.like)
+        known = vocabulary.load(base, _codes(directions) - {language.code for language in taught})
+        new_language.additions(known, taught, {language.code: () for language in taught})
 
 
 def obtain(
@@ -108,8 +134,8 @@ def obtain(
     """
     started = time.monotonic()
     directions = directions_of(config)
-    selecting = _Selecting(config, directions)
-    base = folder / begun.folder if begun else _base(config, folder, selecting, disk)
+    selecting = Selecting(config, directions)
+    base = folder / begun.folder if begun else starting.obtain(config, folder, selecting, journal, disk)
     encoder = vocabulary.load(base, _codes(directions))
     corpus = _stored(folder, begun, selecting)
     reused = corpus is not None
@@ -137,40 +163,11 @@ def obtain(
             seconds=time.monotonic() - started,
         )
     )
-    return Inputs(base, encoder, corpus, scratch.preset(config.model.model) is not None)
+    may_guess = scratch.preset(config.model.model) is not None or bool(config.model.new_language)
+    return Inputs(base, encoder, corpus, may_guess)
 
 
-@dataclass
-class _Selecting:
-    """The data of a run, read only when somebody asks."""
-
-    config: RunConfig
-    directions: list[Direction]
-
-    @cached_property
-    def key(self) -> str:
-        """Digest of everything that decides the selection; reads every file."""
-        return prepare.inputs_digest(self.config.data, self.directions, self.config.training.seed)
-
-    @cached_property
-    def selection(self) -> Selection:
-        """The pairs of each split."""
-        return prepare.select(self.config.data, self.directions, self.config.training.seed)
-
-
-def _base(config: RunConfig, folder: Path, selecting: _Selecting, disk: Disk) -> Path:
-    """The base model of a run that begins: found, or built from the data."""
-    sizes = scratch.preset(config.model.model)
-    if sizes is None:
-        return nllb.find(config.model.model, config.model.revision)
-    base = folder / BASE
-    made_from = {"inputs": selecting.key, "preset": config.model.model, "seed": config.training.seed}
-    if not _is_made_from(base, made_from):
-        _make_base(base, selecting.selection, sizes, made_from, disk)
-    return base
-
-
-def _stored(folder: Path, begun: CheckpointRecord | None, selecting: _Selecting) -> Corpus | None:
+def _stored(folder: Path, begun: CheckpointRecord | None, selecting: Selecting) -> Corpus | None:
     """The corpus that a checkpoint was trained on, where the data that it was made from is not at hand.
 
     Raises:
@@ -195,27 +192,6 @@ def _stored(folder: Path, begun: CheckpointRecord | None, selecting: _Selecting)
 
 def _codes(directions: Sequence[Direction]) -> set[str]:
     return {code for way in directions for code in (way.source, way.target)}
-
-
-def _is_made_from(base: Path, made_from: dict[str, object]) -> bool:
-    key = base / BASE_KEY
-    return key.exists() and json.loads(key.read_text("utf-8")) == made_from
-
-
-def _make_base(
-    base: Path, selection: Selection, sizes: scratch.Preset, made_from: dict[str, object], disk: Disk
-) -> None:
-    """Build a scratch model elsewhere, then copy it to `base`; its key file comes last."""
-    if base.exists():
-        shutil.rmtree(base)
-    with tempfile.TemporaryDirectory() as temporary:
-        texts = scratch.texts((pair.source, pair.target) for pair in selection.splits["train"])
-        scratch.build(Path(temporary), texts, sizes, seed=int(str(made_from["seed"])))
-        disk.make_folders(base)
-        for file in sorted(Path(temporary).iterdir()):
-            disk.copy(file, base / file.name)
-    disk.sync_folder(base)
-    disk.replace(base / BASE_KEY, json.dumps(made_from).encode())
 
 
 def _judge_unknown(corpus: Corpus, journal: Journal) -> None:

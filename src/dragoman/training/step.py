@@ -91,6 +91,8 @@ def train_step(
             batch = loader.packed(indices[part])
             summed = forward.backward(batch, negatives, lambda objective: scaler.scale(objective / tokens))
             nats += summed.plain
+    if forward.new_rows:
+        forward.new_rows.take_gradient()
     scaler.unscale_(optimizer)
     norm = torch.nn.utils.clip_grad_norm_(forward.model.parameters(), training.clip_norm)
     finite = torch.isfinite(norm) & torch.isfinite(nats)

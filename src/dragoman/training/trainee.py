@@ -13,6 +13,7 @@ from dragoman.data.loader import Loader
 from dragoman.journal import Journal, Warned
 from dragoman.model import adapters, nllb
 from dragoman.model.active import ActiveVocabulary
+from dragoman.model.new_rows import NewRows
 from dragoman.model.vocabulary import check_codes
 from dragoman.training import fitting
 from dragoman.training.fitting import Fit
@@ -95,7 +96,15 @@ def _forward(
         forward = replace(forward, lora=adapters.Lora(model, config.model, training.seed))
     if training.vocabulary == "active":
         forward = replace(forward, active=ActiveVocabulary(model, made.corpus.rows))
+    if forward.lora and config.model.new_language:
+        forward = replace(forward, new_rows=NewRows(model, _num_new(forward, made)))
     return forward
+
+
+def _num_new(forward: Forward, made: Inputs) -> int:
+    """How many of the rows that the model holds lie behind those of NLLB's own tokens."""
+    first = made.vocabulary.first_new
+    return int((forward.active.rows_A >= first).sum()) if forward.active else nllb.num_rows(forward.model) - first
 
 
 def _check_first_batch(forward: Forward, loader: Loader, made: Inputs, journal: Journal) -> None:
@@ -107,5 +116,5 @@ def _check_first_batch(forward: Forward, loader: Loader, made: Inputs, journal: 
     with torch.inference_mode():
         nats = forward.plain().nats(few)
     forward.model.train()
-    if warning := nllb.check_first_loss(float(nats.plain) / few.target_tokens, rows, made.from_scratch):
+    if warning := nllb.check_first_loss(float(nats.plain) / few.target_tokens, rows, made.may_guess):
         journal.append(Warned(message=warning))

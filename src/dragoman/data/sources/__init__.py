@@ -64,7 +64,8 @@ def open_sources(
     """
     sources: list[Source] = []
     offered: list[Domain] = []
-    for entry in _serving([_parse(text) for text in data], direction):
+    new = languages.new_among((direction.source, direction.target))
+    for entry in _serving([_parse(text, new) for text in data], direction):
         if entry.place.startswith(GETTEXT_PREFIX):
             catalogues = [(f"gettext:{name}", find_package(name)) for name in _packages(entry)]
         elif (path := _existing_path(entry)).is_dir():
@@ -89,7 +90,8 @@ def check_data(data: Sequence[str], directions: Sequence[Direction]) -> None:
         InputError: An entry tied to a direction serves none of `directions`; or a file
             whose columns name no languages would serve several of them.
     """
-    entries = [_parse(text) for text in data]
+    new = languages.new_among(code for way in directions for code in (way.source, way.target))
+    entries = [_parse(text, new) for text in data]
     used = {entry for direction in directions for entry in _serving(entries, direction)}
     trained = " ".join(map(str, directions))
     for entry in entries:
@@ -115,13 +117,14 @@ def _serving(entries: list[Entry], direction: Direction) -> list[Entry]:
     return [entry for entry in entries if entry.direction in (None, tie)]
 
 
-def _parse(text: str) -> Entry:
+def _parse(text: str, new: Sequence[str]) -> Entry:
+    """An entry taken apart; its pair may name `new` languages, and others that NLLB lacks by their code alone."""
     prefix, equals, place = text.partition("=")
     # What holds a separator or a dot is the beginning of a path that happens to hold "=".
     if not equals or re.search(r"[/\\.]", prefix):
         return _entry(text, None, text)
     try:
-        return _entry(text, languages.parse_pair(prefix), place)
+        return _entry(text, languages.parse_pair(prefix, (*new, *languages.new_in(prefix))), place)
     except InputError as error:
         if _exists(text):
             return _entry(text, None, text)
