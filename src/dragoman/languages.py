@@ -136,11 +136,6 @@ def new_among(codes: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(code for code in codes if is_new(code)))
 
 
-def new_in(text: str) -> tuple[str, ...]:
-    """The new codes that are written out in a text, such as `tyv_Cyrl` in `en-tyv_Cyrl`, and are no misspelling."""
-    return tuple(code for code in new_among(_WRITTEN_OUT.findall(text)) if not _find_in_nllb(code).codes)
-
-
 def resolve(tag: str, also: Sequence[str] = ()) -> str:
     """Return the NLLB code that `tag` names.
 

@@ -85,7 +85,7 @@ class Vocabulary:
         """
         model = json.loads(self.tokenizer.to_str())["model"]
         ids: dict[str, int] = model["vocab"]
-        parents = {a + b: (a, b) for a, b in (_both(merge) for merge in model["merges"])}
+        parents = {a + b: (a, b) for a, b in (halves(merge) for merge in model["merges"])}
         tokens = {index: token for token, index in ids.items()}
         found = set(self.tokenizer.get_added_tokens_decoder())
         found |= {index for token, index in ids.items() if len(token) == 1}
@@ -168,6 +168,12 @@ def taught(folder: Path) -> tuple[str, ...]:
         return ()
 
 
+def halves(merge: Any) -> tuple[str, str]:
+    """The two halves of a merge, which newer files store as a list."""
+    first, second = merge.split(" ") if isinstance(merge, str) else merge
+    return first, second
+
+
 def files(folder: Path, content: bytes | None = None) -> dict[str, bytes]:
     """The tokenizer files to save beside weights; transformers 4.57 and 5.x read them alike.
 
@@ -200,12 +206,6 @@ def files(folder: Path, content: bytes | None = None) -> dict[str, bytes]:
         "tokenizer_config.json": _json(config),
         "special_tokens_map.json": _json(special_map),
     }
-
-
-def _both(merge: Any) -> tuple[str, str]:
-    """The two halves of a merge, which newer files store as a list."""
-    first, second = merge.split(" ") if isinstance(merge, str) else merge
-    return first, second
 
 
 def _json(value: Any) -> bytes:
