@@ -1,7 +1,7 @@
 """A language that the model does not know: what its relatives' rows are worth, and what the others lose.
 
 A small model learns English → French and English → German from the catalogues of installed
-packages. Then it is taught a language that it has never seen: a cipher of French, half of
+packages. Then it is taught a language that it has never seen: a cipher of French, some of
 whose letters it cannot write. Three runs differ only in what the new rows begin as:
 
     relatives    as `--new-language qaa_Latn --like fra_Latn` makes them
@@ -17,6 +17,7 @@ of the new language's corpus was seen in French, and none of the test by anybody
 import datetime
 import json
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -30,18 +31,19 @@ from dragoman.data.sources import open_sources
 from dragoman.languages import parse_pair
 
 NEW = "qaa_Latn"
-CIPHER = str.maketrans("eaoudst", "ẹạọụꙣꙅꚍ")
-"""Four letters with a dot below, which are written upon the old ones, and three that are like nothing."""
+CIPHER = str.maketrans("dlmvgé", "ḍḷṃṿꙣꙅ")
+"""Four letters with a dot below, which are written upon the old ones, and two that are like nothing."""
+FIELD = re.compile(r"%\([^)]*\)\w|%\w|\{[^}]*\}|<[^>]*>|(?P<text>[^%{<]+)")
 PACKAGES = "gettext:django,wagtail,sphinx,allauth,rest_framework,wtforms"
 FOLDER = Path("runs/new-language")
 PERCENT = 4.0
-STEPS = {"base": 2000, "new": 600}
+STEPS = {"base": 1500, "new": 400}
 OLD = ("en-fr", "en-de")
 COMMON: dict[str, Any] = {
     "dev_percent": PERCENT,
     "test_percent": PERCENT,
     "max_tokens": 64,
-    "dropout": 0.0,
+    "dropout": 0.1,
     "device": "cpu",
     "threads": 1,
     "batch_size": 24,
@@ -66,12 +68,17 @@ def write_data() -> dict[str, Path]:
             if use:
                 rows.setdefault(f"{use} {pair}", []).append(f"{source}\t{target}\n")
             if pair == "en-fr" and use != "train":
-                rows.setdefault(f"{use or 'train'} en-{NEW}", []).append(f"{source}\t{target.translate(CIPHER)}\n")
+                rows.setdefault(f"{use or 'train'} en-{NEW}", []).append(f"{source}\t{ciphered(target)}\n")
     files: dict[str, Path] = {}
     for name, lines in rows.items():
         files[name] = FOLDER / f"{name.replace(' ', '-')}.tsv"
         files[name].write_text("".join(lines), encoding="utf-8")
     return files
+
+
+def ciphered(text: str) -> str:
+    """The text in other letters; fields such as %s and {name} stay."""
+    return FIELD.sub(lambda found: found["text"].translate(CIPHER) if found["text"] else found[0], text)
 
 
 def dragoman(*words: object) -> str:
