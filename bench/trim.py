@@ -96,17 +96,17 @@ def main() -> None:
     report = f"""# Trimming a vocabulary of many languages, {today}, CPU
 
 `python bench/trim.py`, {platform.machine()}. A vocabulary of {learned:,} pieces, learned in {built:.0f} s from the
-catalogues of {len(PACKAGES)} packages in {num_languages} languages, under an embedding of NLLB's shape ({ROWS:,} rows of
-{WIDTH:,} float32). Each export compared the tokens of up to {export.MAX_CHECKED:,} texts and the logits of
-{export.NUM_LOGITS} with the whole model's: the same. Memory at most {peak:.1f} GB.
+catalogues of {len(PACKAGES)} packages in {num_languages} languages, under an embedding of NLLB's shape
+({ROWS:,} rows of {WIDTH:,} float32). Each export compared the tokens of up to {export.MAX_CHECKED:,} texts and
+the logits of {export.NUM_LOGITS} with the whole model's: the same. Memory at most {peak:.1f} GB.
 
 | for | texts | rows | of all | embedding | 600M model, float32 [calc] | tokenizer.json (was \
 {tokenizer_bytes(FOLDER / "whole") / 1e6:.1f} MB) | time |
 |---|---|---|---|---|---|---|---|
 {chr(10).join(lines)}
 
-The share depends on the vocabulary and on the texts: NLLB's has {ROWS - 2 - learned - 207:,} pieces more, of languages that
-these packages lack, and its pieces for two languages serve more text than these few thousand sentences.
+The share depends on the vocabulary and on the texts: NLLB's has {ROWS - 2 - learned - 207:,} pieces more, of languages
+that these packages lack, and its pieces for two languages serve more text than these few thousand sentences.
 """
     Path(f"bench/trim_cpu_{today}.md").write_text(report, encoding="utf-8")
     print(report)

@@ -73,6 +73,14 @@ def test_texts_of_a_new_language_have_no_unknown_tokens_and_all_others_are_as_th
     assert after.new_codes == vocabulary.taught(tmp_path) == ("tyv_Cyrl", "hsb_Latn")
 
 
+def test_what_the_normaliser_writes_otherwise_is_not_missing(tmp_path: Path) -> None:
+    content = json.loads((catalogue_vocabulary().folder / "tokenizer.json").read_bytes())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content | {"normalizer": {"type": "NFKC"}}))
+    words, texts = vocabulary.load(tmp_path), {"hsb_Latn": ["ﬁn ł"]}
+    found = new_language.additions(words, [SORBIAN], texts)
+    assert [addition.token for addition in found] == ["hsb_Latn", "ł"]
+
+
 @pytest.mark.parametrize("apart", [False, True])
 def test_transformers_gives_every_token_the_same_id(tmp_path: Path, apart: bool) -> None:
     """Also where the codes were no pieces of the model, as newer converters of NLLB write it."""

@@ -119,6 +119,7 @@ def _teach(
 ) -> bool:
     """Write the model of `found` with codes and characters of new languages; False when it lacks none."""
     words = vocabulary.load(found, {code for language in taught for code in language.like})
+    new_language.additions(words, taught, {language.code: () for language in taught})  # before all data is read
     texts = {language.code: selecting.texts(language.code) for language in taught}
     added = new_language.additions(words, taught, texts)
     if not added:
