@@ -146,7 +146,7 @@ def main() -> None:
         "base", "scratch:tiny", old_files, max_steps=STEPS["base"], learning_rate=2e-3, eval_steps=500, save_steps=500
     )
     before = scores(base, list(OLD), files)
-    options = {"max_steps": STEPS["new"], "learning_rate": 1e-3, "eval_steps": 100, "save_steps": 300}
+    options = {"max_steps": STEPS["new"], "learning_rate": 5e-4, "eval_steps": 50, "save_steps": 200}
     runs = {"relatives": train("relatives", base, files, new_language=NEW, like="fra_Latn", **options)}
     for name in ("unk", "random"):
         runs[name] = train(name, with_other_rows(name, runs["relatives"]), files, new_language=NEW, **options)

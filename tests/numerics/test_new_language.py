@@ -107,6 +107,7 @@ def test_a_resume_is_exact_from_the_store_alone(lab: Lab) -> None:
     assert lab.train("stopped", store=store).outcome == "done"
     assert trained(lab.folder / "stopped") == trained(lab.folder / "plain")
     assert final(lab.folder / "stopped") == final(lab.folder / "plain")
+    assert translate.base_of(str(lab.folder / "stopped")) is None, "what NLLB gives lacks the language"
 
 
 def test_a_run_without_a_checkpoint_begins_with_the_same_model(lab: Lab) -> None:
