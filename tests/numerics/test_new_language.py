@@ -18,7 +18,7 @@ from dragoman.journal import LanguagesAdded, Warned
 from dragoman.languages import CODES, Direction
 from dragoman.model import nllb, vocabulary
 from dragoman.store.local import FolderStore
-from dragoman.training import base, state
+from dragoman.training import inputs, state, teaching
 from tests.compat import open_saved
 from tests.support.runs import make_pairs
 from tests.support.sessions import Lab, final, trained
@@ -79,7 +79,7 @@ def test_the_new_tokens_are_told(lab: Lab) -> None:
 
 
 def test_new_rows_are_trained_with_whatever_else_is_and_nothing_has_moved(lab: Lab, first: Path) -> None:
-    before = load_file(lab.folder / "plain" / base.BASE / "model.safetensors")[nllb.EMBEDDING]
+    before = load_file(lab.folder / "plain" / inputs.BASE / "model.safetensors")[nllb.EMBEDDING]
     after = load_file(newest(lab.folder / "plain") / "model.safetensors")[nllb.EMBEDDING]
     words = vocabulary.load(lab.folder / "plain", CODES)
     new = slice(words.first_new, words.first_new + 4)
@@ -111,10 +111,10 @@ def test_a_resume_is_exact_from_the_store_alone(lab: Lab) -> None:
 
 
 def test_a_run_without_a_checkpoint_begins_with_the_same_model(lab: Lab) -> None:
-    shutil.copytree(lab.folder / "plain" / base.BASE, lab.folder / "again" / base.BASE)
-    (lab.folder / "again" / base.BASE / base.BASE_KEY).unlink()
+    shutil.copytree(lab.folder / "plain" / inputs.BASE, lab.folder / "again" / inputs.BASE)
+    (lab.folder / "again" / inputs.BASE / teaching.KEY).unlink()
     assert lab.stopped("again", before=1).exit_code == 75
-    wanted, found = (lab.folder / name / base.BASE for name in ("plain", "again"))
+    wanted, found = (lab.folder / name / inputs.BASE for name in ("plain", "again"))
     for file in wanted.iterdir():
         assert (found / file.name).read_bytes() == file.read_bytes(), file.name
 
@@ -191,7 +191,7 @@ def test_a_taught_model_is_tuned_further_and_taught_more(lab: Lab, capsys: pytes
     before, after = vocabulary.load(taught), vocabulary.load(lab.folder / "further", CODES)
     assert after.code_id(NEW) == before.code_id(NEW)
     assert [after.tokenizer.id_to_token(i) for i in range(len(before), len(after))] == ["tyv_Cyrl", "ꙗ"]
-    assert translate.base_of(str(lab.folder / "further")) == str(lab.folder / "further" / base.BASE)
+    assert translate.base_of(str(lab.folder / "further")) == str(lab.folder / "further" / inputs.BASE)
     assert after.new_codes == (NEW, "tyv_Cyrl")
 
 

@@ -21,7 +21,7 @@ TEXTS = ["łodź ꙮ", "łoł Ł"]
 
 
 def added(languages: list[NewLanguage], *texts: str) -> list[Addition]:
-    return new_language.additions(catalogue_vocabulary(), languages, {one.code: texts for one in languages})
+    return new_language.additions(catalogue_vocabulary(), languages, iter(texts))
 
 
 def extended(folder: Path, words: Vocabulary, additions: list[Addition]) -> Vocabulary:
@@ -76,8 +76,7 @@ def test_texts_of_a_new_language_have_no_unknown_tokens_and_all_others_are_as_th
 def test_what_the_normaliser_writes_otherwise_is_not_missing(tmp_path: Path) -> None:
     content = json.loads((catalogue_vocabulary().folder / "tokenizer.json").read_bytes())
     (tmp_path / "tokenizer.json").write_text(json.dumps(content | {"normalizer": {"type": "NFKC"}}))
-    words, texts = vocabulary.load(tmp_path), {"hsb_Latn": ["ﬁn ł"]}
-    found = new_language.additions(words, [SORBIAN], texts)
+    found = new_language.additions(vocabulary.load(tmp_path), [SORBIAN], ["ﬁn ł"])
     assert [addition.token for addition in found] == ["hsb_Latn", "ł"]
 
 
@@ -131,7 +130,7 @@ def test_spare_rows_are_enough_for_two() -> None:
 
 def test_what_the_model_knows_is_not_added_again(tmp_path: Path) -> None:
     words = extended(tmp_path, catalogue_vocabulary(), added([SORBIAN], *TEXTS))
-    again = new_language.additions(words, [NewLanguage("hsb_Latn", ())], {"hsb_Latn": [*TEXTS, "ą"]})
+    again = new_language.additions(words, [NewLanguage("hsb_Latn", ())], [*TEXTS, "ą"])
     assert [addition.token for addition in again] == ["ą"]
 
 
@@ -165,4 +164,4 @@ def test_a_new_language_needs_a_relative_that_the_model_knows(tmp_path: Path) ->
     content = (catalogue_vocabulary().folder / "tokenizer.json").read_text("utf-8").replace("ces_Latn", "cez_Latn")
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(ModelError, match="ces_Latn is missing"):
-        new_language.additions(vocabulary.load(tmp_path), [SORBIAN], {"hsb_Latn": ["a"]})
+        new_language.additions(vocabulary.load(tmp_path), [SORBIAN], ["a"])

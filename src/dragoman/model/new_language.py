@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 MAX_CHARACTERS = 4096
 """Characters that are added at most, the most frequent first; Yi, the largest syllabary, has 1,165."""
+USUAL_TEXTS = 10_000
+"""Texts whose pieces say how the language is usually written."""
 CODE_HINT = "three letters of ISO 639-3, `_`, four letters of the script: tyv_Cyrl"
 
 
@@ -88,15 +90,13 @@ def _relatives(where: str, texts: Sequence[str]) -> tuple[str, ...]:
         raise InputError(f"{where}: {error.message}", error.hint) from None
 
 
-def additions(
-    vocabulary: Vocabulary, taught: Sequence[NewLanguage], texts: Mapping[str, Iterable[str]]
-) -> list[Addition]:
+def additions(vocabulary: Vocabulary, taught: Sequence[NewLanguage], texts: Iterable[str]) -> list[Addition]:
     """What the vocabulary lacks to read and write these languages: first all codes, then characters.
 
     Args:
         vocabulary: The model's.
         taught: The languages.
-        texts: Of each of them, by code: what the model will be trained on.
+        texts: What the model will be trained on in these languages; they pass by once.
 
     Raises:
         InputError: A language is new to the model and has no relatives.
@@ -106,7 +106,7 @@ def additions(
     for language in taught:
         if vocabulary.tokenizer.token_to_id(language.code) is None:
             codes.append(Addition(language.code, True, _mean_of_relatives(vocabulary, language)))
-    return codes + _characters(vocabulary, [text for language in taught for text in texts[language.code]])
+    return codes + _characters(vocabulary, texts)
 
 
 def _mean_of_relatives(vocabulary: Vocabulary, language: NewLanguage) -> dict[int, float]:
@@ -116,22 +116,22 @@ def _mean_of_relatives(vocabulary: Vocabulary, language: NewLanguage) -> dict[in
     return {vocabulary.code_id(code): 1 / len(language.like) for code in language.like}
 
 
-def _characters(vocabulary: Vocabulary, texts: Sequence[str]) -> list[Addition]:
+def _characters(vocabulary: Vocabulary, texts: Iterable[str]) -> list[Addition]:
     """The characters that become `<unk>`, the most frequent first; among equals those of lower code point."""
     known = vocabulary.pieces()
     normalizer: Any = vocabulary.tokenizer.normalizer
     counts: Counter[str] = Counter()
+    first: list[str] = []
     for text in texts:
         counts.update(normalizer.normalize_str(text) if normalizer else text)
+        if len(first) < USUAL_TEXTS:
+            first.append(text)
     missing = [character for character in counts if character not in known and not character.isspace()]
     missing.sort(key=lambda character: (-counts[character], character))
-    if not missing:
-        return []
-    usual = _usual_pieces(vocabulary, texts)
-    chosen = missing[:MAX_CHARACTERS]
+    usual = _usual_pieces(vocabulary, first) if missing else {}
     return [
         Addition(character, False, {known[like]: 1.0} if (like := _written_upon(character, known)) else usual)
-        for character in chosen
+        for character in missing[:MAX_CHARACTERS]
     ]
 
 

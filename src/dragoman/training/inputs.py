@@ -5,9 +5,12 @@ that vocabulary; so this is the one place where the two meet. Both are found aga
 the digest of what they were made from, so a second session makes neither.
 """
 
+import shutil
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from dragoman.checkpoint.run_folder import CORPUS, corpus_files
@@ -15,6 +18,7 @@ from dragoman.config import RunConfig
 from dragoman.data import corpus as corpus_data
 from dragoman.data import prepare
 from dragoman.data.corpus import Corpus
+from dragoman.data.prepare import Selection
 from dragoman.data.sources import Source, check_data, open_sources
 from dragoman.errors import InputError, UnknownLanguageError
 from dragoman.journal import Journal, Prepared, Warned
@@ -24,11 +28,9 @@ from dragoman.model.new_language import NewLanguage
 from dragoman.model.vocabulary import Vocabulary
 from dragoman.store.disk import Disk
 from dragoman.store.record import CheckpointRecord
-from dragoman.training import base as starting
-from dragoman.training.base import BASE, Selecting
+from dragoman.training import teaching
 
-__all__ = ["BASE", "CORPUS", "Inputs", "check", "directions_of", "obtain", "sources_of", "summary"]
-
+BASE = "dragoman/base"
 REJECTED = "dragoman/rejected.tsv"
 HIGH_UNKNOWN_RATE = 0.01
 HOPELESS_UNKNOWN_RATE = 0.5
@@ -112,7 +114,7 @@ def check(config: RunConfig) -> None:
     if scratch.preset(config.model.model) is None and (base := nllb.check_name(config.model.model)):
         taught = new_language.parse(config.model.new_language, config.model.like)
         known = vocabulary.load(base, _codes(directions) - {language.code for language in taught})
-        new_language.additions(known, taught, {language.code: () for language in taught})
+        new_language.additions(known, taught, ())
 
 
 def obtain(
@@ -134,8 +136,8 @@ def obtain(
     """
     started = time.monotonic()
     directions = directions_of(config)
-    selecting = Selecting(config, directions)
-    base = folder / begun.folder if begun else starting.obtain(config, folder, selecting, journal, disk)
+    selecting = _Selecting(config, directions)
+    base = folder / begun.folder if begun else _base(config, folder, selecting, journal, disk)
     encoder = vocabulary.load(base, _codes(directions))
     corpus = _stored(folder, begun, selecting)
     reused = corpus is not None
@@ -167,7 +169,41 @@ def obtain(
     return Inputs(base, encoder, corpus, may_guess)
 
 
-def _stored(folder: Path, begun: CheckpointRecord | None, selecting: Selecting) -> Corpus | None:
+@dataclass
+class _Selecting:
+    """The data of a run, read only when somebody asks."""
+
+    config: RunConfig
+    directions: list[Direction]
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of everything that decides the selection; reads every file."""
+        return prepare.inputs_digest(self.config.data, self.directions, self.config.training.seed)
+
+    @cached_property
+    def selection(self) -> Selection:
+        """The pairs of each split."""
+        return prepare.select(self.config.data, self.directions, self.config.training.seed)
+
+
+def _base(config: RunConfig, folder: Path, selecting: _Selecting, journal: Journal, disk: Disk) -> Path:
+    """The base model of a run that begins: found, perhaps taught new languages, or built from the data."""
+    sizes, base = scratch.preset(config.model.model), folder / BASE
+    if sizes is None:
+        found = nllb.find(config.model.model, config.model.revision)
+        if not config.model.new_language:
+            return found
+        return teaching.taught(
+            config.model, found, base, selecting.key, lambda: selecting.selection.splits["train"], journal, disk
+        )
+    made_from = {"inputs": selecting.key, "preset": config.model.model, "seed": config.training.seed}
+    if not teaching.is_made_from(base, made_from):
+        _make_base(base, selecting.selection, sizes, made_from, disk)
+    return base
+
+
+def _stored(folder: Path, begun: CheckpointRecord | None, selecting: _Selecting) -> Corpus | None:
     """The corpus that a checkpoint was trained on, where the data that it was made from is not at hand.
 
     Raises:
@@ -192,6 +228,21 @@ def _stored(folder: Path, begun: CheckpointRecord | None, selecting: Selecting) 
 
 def _codes(directions: Sequence[Direction]) -> set[str]:
     return {code for way in directions for code in (way.source, way.target)}
+
+
+def _make_base(
+    base: Path, selection: Selection, sizes: scratch.Preset, made_from: dict[str, object], disk: Disk
+) -> None:
+    """Build a scratch model elsewhere, then copy it to `base`; its key file comes last."""
+    if base.exists():
+        shutil.rmtree(base)
+    with tempfile.TemporaryDirectory() as temporary:
+        texts = scratch.texts((pair.source, pair.target) for pair in selection.splits["train"])
+        scratch.build(Path(temporary), texts, sizes, seed=int(str(made_from["seed"])))
+        disk.make_folders(base)
+        for file in sorted(Path(temporary).iterdir()):
+            disk.copy(file, base / file.name)
+    teaching.finish(base, made_from, disk)
 
 
 def _judge_unknown(corpus: Corpus, journal: Journal) -> None:
