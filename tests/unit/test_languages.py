@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dragoman.errors import InputError, UnknownLanguageError
-from dragoman.languages import CODES, Direction, lookup, name, new_among, parse_pair, resolve, search
+from dragoman.languages import CODES, Direction, lookup, name, new_among, parse_pair, parse_pairs, resolve, search
 
 
 def _rows(table: str) -> list[tuple[str, str]]:
@@ -142,6 +142,17 @@ NAMES_AND_TYPOS = {
     "eng_Latm": {"eng_Latn"},
     "fra_Lat": {"fra_Latn"},
 }
+
+
+# The tags that langcodes alone gets wrong, or that name several languages, or none of NLLB's.
+HARD = """
+    az lv sq ms sw mg mn ne or uz yi ay qu om ff fa ps et gn tl fil no nb ko tzm din crh azb sat cmn
+    zh ku ar-EG ar-MA sr-Latn sh kr pa-Arab ks ace bjn taq la br fy haw nds gsw wuu nan hak pnb zgh
+"""
+
+
+def test_every_hard_tag_is_in_one_of_the_tables_here():
+    assert set(HARD.split()) <= {*dict(ISO_639_1), *dict(ISO_639_2_AND_3), *ASKS, *NOT_IN_NLLB}
 
 
 def _error(tag: str) -> UnknownLanguageError:
@@ -345,11 +356,42 @@ def test_two_meanings_are_an_error_that_names_both():
         parse_pair("en-fr-ca")
 
 
-@pytest.mark.parametrize("text", ["en<->fr", "en <> fr", "en↔fr"])
+BOTH_WAYS = ["en<->fr", "en <> fr", "en↔fr", "en--fr", "en -- fr", "eng_Latn--fra_Latn"]
+
+
+@pytest.mark.parametrize("text", BOTH_WAYS)
 def test_both_directions_are_two_pairs(text: str):
-    with pytest.raises(InputError) as caught:
+    there, back = parse_pairs(text)
+    assert (there, back) == (Direction("eng_Latn", "fra_Latn"), Direction("fra_Latn", "eng_Latn"))
+
+
+@pytest.mark.parametrize(("text", "target"), [("en--pt-BR", "por_Latn"), ("en<->zh_TW", "zho_Hant")])
+def test_a_language_on_either_side_of_both_ways_may_have_a_region(text: str, target: str):
+    assert parse_pairs(text) == [Direction("eng_Latn", target), Direction(target, "eng_Latn")]
+
+
+@pytest.mark.parametrize("text", ["en-fr", "fr-ca", "en->fr", "pt-BR-en"])
+def test_one_direction_is_one_of_many(text: str):
+    assert parse_pairs(text) == [parse_pair(text)]
+
+
+@pytest.mark.parametrize("text", ["en<->zh", "en--", "--fr", "en--fr--de", "en--en", "en--la"])
+def test_both_ways_between_what_are_no_two_languages_is_an_input_error(text: str):
+    with pytest.raises(InputError, match="--language-pairs"):
+        parse_pairs(text)
+
+
+@pytest.mark.parametrize("text", BOTH_WAYS)
+def test_where_one_direction_is_wanted_both_are_refused(text: str):
+    with pytest.raises(InputError, match="one direction here"):
         parse_pair(text)
-    assert caught.value.hint == "name both: en-fr fr-en"
+
+
+def test_a_rehearsed_direction_is_another_one():
+    plain, replay = Direction("eng_Latn", "fra_Latn"), Direction("eng_Latn", "fra_Latn", is_replay=True)
+    assert plain != replay
+    assert str(replay) == "eng_Latn-fra_Latn (replay)"
+    assert replay.reversed.reversed == replay
 
 
 @pytest.mark.parametrize("text", ["", "-", "en-", "-fr", "en fr", "en:fr:de", "en-qqq"])
@@ -470,6 +512,7 @@ def test_a_taught_script_is_one_more_candidate_of_a_language_that_nllb_knows() -
 def test_pairs_of_taught_languages() -> None:
     for text in ("en-tyv_Cyrl", "eng_Latn-tyv", "en:tyv", "en_tyv"):
         assert str(parse_pair(text, TAUGHT)) == "eng_Latn-tyv_Cyrl"
+    assert [str(one) for one in parse_pairs("en--tyv", TAUGHT)] == ["eng_Latn-tyv_Cyrl", "tyv_Cyrl-eng_Latn"]
     with pytest.raises(UnknownLanguageError, match="no Tuvinian"):
         parse_pair("en-tyv_Cyrl")
 

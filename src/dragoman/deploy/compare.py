@@ -10,7 +10,7 @@ from dragoman.data.corpus import Text
 from dragoman.data.filters import Sample, clean
 from dragoman.data.sources import Pair
 from dragoman.deploy import corpora, translate
-from dragoman.deploy.directions import direction_of
+from dragoman.deploy.directions import directions_of
 from dragoman.errors import CheckSaidNo, InputError
 from dragoman.evaluation import report
 from dragoman.evaluation.report import Judged
@@ -52,7 +52,7 @@ def compare(
     Raises:
         InputError: Pairs, data or models are wrong.
     """
-    pairs = _limited(_pairs(model, [direction_of(text, model) for text in pair], data), max_samples)
+    pairs = _limited(_pairs(model, directions_of(pair, model), data), max_samples)
     base = base or translate.base_of(model)
     systems = [report.judge_copy(pairs)]
     for name, where in (("base", base), ("tuned", model)):

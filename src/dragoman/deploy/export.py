@@ -21,7 +21,7 @@ from dragoman import host
 from dragoman.data import sources
 from dragoman.data.filters import clean
 from dragoman.deploy import corpora
-from dragoman.deploy.directions import direction_of
+from dragoman.deploy.directions import directions_of
 from dragoman.errors import InputError, ModelError
 from dragoman.languages import Direction
 from dragoman.model import nllb, trim, vocabulary
@@ -103,7 +103,7 @@ def export(
     _check(output, trimmed, pair, data, target, quantization)
     host.be_gentle()
     folder = nllb.find(model)
-    directions = [direction_of(text, model) for text in pair]
+    directions = directions_of(pair, model)
     words = vocabulary.load(folder, {code for way in directions for code in (way.source, way.target)})
     wanted = _wanted(model, words, directions, data) if trimmed else None
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from dragoman.data.prepare import Selection
 from dragoman.data.sources import Source, check_data, open_sources
 from dragoman.errors import InputError, UnknownLanguageError
 from dragoman.journal import Journal, Prepared, Warned
-from dragoman.languages import Direction, parse_pair
+from dragoman.languages import Direction, parse_pairs
 from dragoman.model import new_language, nllb, scratch, vocabulary
 from dragoman.model.new_language import NewLanguage
 from dragoman.model.vocabulary import Vocabulary
@@ -62,7 +62,7 @@ def directions_of(config: RunConfig) -> list[Direction]:
             "--data is missing: where are the sentence pairs?",
             "--data en-fr=pairs.tsv (source<TAB>target), a .jsonl file, or gettext:PACKAGE",
         )
-    directions = [_direction(pair, taught) for pair in config.data.language_pairs]
+    directions = [direction for pair in config.data.language_pairs for direction in _parsed(pair, taught)]
     for direction in directions:
         if directions.count(direction) > 1:
             raise InputError(f"--language-pairs names {direction} twice", "name each direction once")
@@ -71,9 +71,9 @@ def directions_of(config: RunConfig) -> list[Direction]:
     return directions
 
 
-def _direction(pair: str, taught: Sequence[NewLanguage]) -> Direction:
+def _parsed(pair: str, taught: Sequence[NewLanguage]) -> list[Direction]:
     try:
-        return parse_pair(pair, tuple(language.code for language in taught))
+        return parse_pairs(pair, tuple(language.code for language in taught))
     except UnknownLanguageError as error:
         if not error.candidates:
             error.hint = f"{error.hint}; another is taught: --new-language tyv_Cyrl --like kaz_Cyrl,kir_Cyrl"
