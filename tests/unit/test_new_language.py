@@ -147,6 +147,7 @@ def test_the_command_line_names_relatives_for_one_or_for_all() -> None:
         (["kaz_Cyrl"], ["kir_Cyrl"], "NLLB-200 knows kaz_Cyrl"),
         (["tyv"], ["kir_Cyrl"], "is not a code"),
         (["tyv-Cyrl"], ["kir_Cyrl"], "is not a code"),
+        (["tyv_Cyrk"], ["kir_Cyrl"], "there is no script Cyrk"),
         (["tyv_Cyrl", "tyv_Cyrl=kk"], ["kk"], "twice"),
         (["tyv_Cyrl=kk"], ["kk"], "names its own relatives"),
         (["tyv_Cyrl"], ["xx"], "--like: 'xx'"),

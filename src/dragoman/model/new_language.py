@@ -63,6 +63,8 @@ def parse(new_language: Sequence[str], like: Sequence[str]) -> list[NewLanguage]
     Raises:
         InputError: A code is known to NLLB, stands twice or is none; a relative is unknown; `--like` is for nobody.
     """
+    from langcodes import Language
+
     found: dict[str, NewLanguage] = {}
     common = _relatives("--like", like)
     for text in new_language:
@@ -73,6 +75,8 @@ def parse(new_language: Sequence[str], like: Sequence[str]) -> list[NewLanguage]
             if known == code:
                 raise InputError(f"{where}: NLLB-200 knows {code}", "leave it out")
             raise InputError(f"{where}: {code!r} is not a code as NLLB writes them", CODE_HINT)
+        if not Language.make(script=code[4:]).is_valid():
+            raise InputError(f"{where}: there is no script {code[4:]} in ISO 15924", CODE_HINT)
         if code in found:
             raise InputError(f"--new-language names {code} twice", "name each language once")
         found[code] = NewLanguage(code, _relatives(where, [own]) if equals else common)
