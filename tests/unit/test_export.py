@@ -118,6 +118,23 @@ def test_a_piece_that_can_be_merged_in_two_ways_keeps_both(tmp_path: Path) -> No
     assert written(vocabulary.load(tmp_path), texts) == before
 
 
+def test_texts_are_written_as_before_with_every_way_to_cut_a_piece_among_the_merges(tmp_path: Path) -> None:
+    """As converters of SentencePiece models list them, NLLB's too: by the rank of what they make."""
+    content = json.loads((catalogue_vocabulary().folder / "tokenizer.json").read_bytes())
+    ids: dict[str, int] = content["model"]["vocab"]
+    pieces = [token for token in sorted(ids, key=ids.__getitem__) if token not in CODES and not token.startswith("<")]
+    cuts = [(token[:i], token[i:]) for token in pieces for i in range(1, len(token))]
+    content["model"]["merges"] = [[first, second] for first, second in cuts if first in ids and second in ids]
+    assert len(content["model"]["merges"]) > 1.1 * sum(len(token) > 1 for token in pieces)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    words = vocabulary.load(tmp_path)
+    before = written(words, FRENCH)
+    kept = trim.closed(words, np.unique([token for ids in words.encode(FRENCH) for token in ids]))
+    assert len(kept) < 0.9 * len(words)
+    (tmp_path / "tokenizer.json").write_bytes(trim.trim_tokenizer((tmp_path / "tokenizer.json").read_bytes(), kept))
+    assert written(vocabulary.load(tmp_path), FRENCH) == before
+
+
 def test_transformers_opens_it(whole: Path, done: Exported) -> None:
     seen, ours = open_saved.look(Path(done.folder)), vocabulary.load(Path(done.folder))
     assert seen["codes"] == [ours.code_id(code) for code in CODES]
