@@ -54,7 +54,7 @@ class Forward:
 
         Args:
             pairs: Their tokens as the model numbers them.
-            negatives: Stand for the rows that the model does not hold.
+            negatives: Stand for the rows that the model does not hold; on its device.
         """
         with torch.no_grad():
             return self._nats(pairs, negatives)[0]
@@ -69,7 +69,7 @@ class Forward:
 
         Args:
             pairs: Their tokens as the model numbers them.
-            negatives: Stand for the rows that the model does not hold.
+            negatives: Stand for the rows that the model does not hold; on its device.
             scaled: Turns the objective into what is differentiated.
         """
         summed, looked_up = self._nats(pairs, negatives)
@@ -86,8 +86,6 @@ class Forward:
         with self.arithmetic.autocast():
             hidden_ND, labels_N, looked_up = self._packed(pairs) if self.packed else (*self._padded(pairs), None)
             weight_VD = self.model.lm_head.weight
-            if negatives:
-                negatives = negatives.on(weight_VD.device)
             return head_nats(hidden_ND, weight_VD, labels_N, self.smoothing, negatives), looked_up
 
     def hidden(self, pairs: PackedBatch | Ready) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ the same kernels in the same order: using graphs or not changes no number of a r
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -80,7 +80,7 @@ class Graphs:
 
         Args:
             ready: On the host, in a static shape.
-            negatives: On the host.
+            negatives: On the device.
             plain: The pass itself, over tensors of the device.
             seed: Sets the random numbers of this microbatch.
             is_first: All gradients are zero, so that two ways to compute them can be compared.
@@ -96,8 +96,7 @@ class Graphs:
         if is_first and not self.given_up and self._seen[shape] > SEEN_BEFORE and len(self._kept) < MOST_GRAPHS:
             return self._recorded(shape, ready, negatives, plain, seed)
         seed()
-        moved = ready.moved(lambda tensor: tensor.to(device, non_blocking=True))
-        return plain(moved, negatives.on(device) if negatives else None)
+        return plain(ready.moved(lambda tensor: tensor.to(device, non_blocking=True)), negatives)
 
     def _recorded(
         self, shape: Shape, ready: Ready, negatives: Negatives | None, plain: Pass, seed: Callable[[], None]
@@ -106,7 +105,7 @@ class Graphs:
         device = self.parameters[0].device
         inputs = ready.moved(lambda tensor: tensor.to(device, copy=True))
         if negatives and self._negatives is None:
-            self._negatives = negatives.on(device)
+            self._negatives = replace(negatives, rows_KD=torch.empty_like(negatives.rows_KD))
         if negatives and self._negatives:
             self._negatives.rows_KD.copy_(negatives.rows_KD)
         seed()

@@ -84,6 +84,7 @@ def train_step(
     batches = feed.step(step, limit)
     tokens, device = batches.tokens, forward.arithmetic.device
     nats = torch.zeros((), dtype=torch.float64, device=device)
+    negatives = batches.negatives.on(device) if batches.negatives else None
     divisor = graphs.divisor.fill_(tokens) if graphs else tokens
 
     def computed(ready: Ready, negatives: Negatives | None) -> Tensor:
@@ -101,10 +102,10 @@ def train_step(
                 device_seed(device, seed_of(training.seed, step, start))
 
             if graphs and ready.shape and not forward.checkpointing:
-                nats += graphs.run(ready, batches.negatives, computed, seed, is_first=start == 0)
+                nats += graphs.run(ready, negatives, computed, seed, is_first=start == 0)
             else:
                 seed()
-                nats += computed(ready, batches.negatives)
+                nats += computed(ready, negatives)
     if forward.new_rows:
         forward.new_rows.take_gradient()
     scaler.unscale_(optimizer)
