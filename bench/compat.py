@@ -36,6 +36,20 @@ ENVIRONMENTS = {
 }
 SHOWN = ("torch", "transformers", "tokenizers", "huggingface_hub", "safetensors", "numpy", "cyclopts", "pydantic")
 STEPS = 12
+KINDS = ("run", "taught", "trimmed")
+"""Models that another transformers opens: tuned, taught a language that NLLB lacks, and with a smaller vocabulary."""
+MAKE = """
+from pathlib import Path
+from dragoman.cli.app import run as dragoman
+from tests.support.runs import small_run, train_args
+
+folder = Path("{folder}")
+run, new = small_run(folder), folder / "new.tsv"
+new.write_text((folder / "pairs.tsv").read_text().replace("ou", "ꙋ"))
+options = dict(model=run, new_language="qaa_Latn", like="fra_Latn", language_pairs="en-qaa_Latn")
+assert dragoman(train_args(folder, **options, data=f"en-qaa={{new}}", output=folder / "taught")) == 0
+assert dragoman(["export", str(run), "--trim", "--output", str(folder / "trimmed")]) == 0
+"""
 TESTS = ["tests/unit/test_nllb.py", "tests/compat", "tests/store/test_hub.py", "tests/store/test_hub_faults.py"]
 """Tests that look at what the other versions do."""
 
@@ -124,23 +138,24 @@ def open_saved(python: Path) -> list[str]:
     """Save a trained model here, look at it with both environments, compare what they see."""
 
     def work(folder: Path) -> list[str]:
-        make = f"from tests.support.runs import small_run; from pathlib import Path; small_run(Path({str(folder)!r}))"
-        run([sys.executable, "-c", make])
-        seen = {name: json.loads(run([which, OPEN_SAVED, folder / "run"])) for name, which in both.items()}
+        run([sys.executable, "-c", MAKE.format(folder=folder)])
+        return [line for kind in KINDS for line in compared(kind, folder / kind)]
+
+    def compared(kind: str, folder: Path) -> list[str]:
+        seen = {name: json.loads(run([which, OPEN_SAVED, folder])) for name, which in both.items()}
         here, there = seen["here"], seen["there"]
         for what in ("codes", "ids", "labels", "generated", "tied", "vocabulary"):
             if here[what] != there[what]:
                 odd = [pair for pair in zip(here[what], there[what], strict=False) if pair[0] != pair[1]][:1]
-                raise Differs(f"{what} differ, such as {odd}")
+                raise Differs(f"{kind}: {what} differ, such as {odd}")
         off = abs(here["loss"] - there["loss"]) / here["loss"]
         if not off < 1e-5:
-            raise Differs(f"the loss is {here['loss']} here and {there['loss']} there")
+            raise Differs(f"{kind}: the loss is {here['loss']} here and {there['loss']} there")
         return [
-            f"opened by {there['classes']} of transformers {there['version']}, saved beside {here['version']}",
-            f"{len(here['codes'])} language codes at equal ids, all embeddings tied",
-            f"{len(here['ids'])} texts to equal ids, as source and as target, by AutoTokenizer",
-            f"loss of a batch of {here['rows']} pairs equal to {off:.1e}",
-            f"greedy output of {len(here['generated'])} sentences equal",
+            f"{kind}: opened by {there['classes']} of transformers {there['version']}, saved beside {here['version']}:"
+            f" {len(here['codes'])} language codes at equal ids, all embeddings tied; {len(here['ids'])} texts to equal"
+            f" ids, as source and as target, by AutoTokenizer; loss of a batch of {here['rows']} pairs equal to"
+            f" {off:.1e}; greedy output of {len(here['generated'])} sentences equal",
         ]
 
     both = {"here": sys.executable, "there": python}

@@ -32,6 +32,8 @@ OTHER: dict[str, Any] = {
     "prepare_processes": 2,
     "model": "scratch:tiny",
     "revision": "main",
+    "new_language": ["tyv_Cyrl"],
+    "like": ["kaz_Cyrl,kir_Cyrl"],
     "adapter": "lora",
     "lora_rank": 4,
     "static_shapes": True,

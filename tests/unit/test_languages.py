@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dragoman.errors import InputError, UnknownLanguageError
-from dragoman.languages import CODES, Direction, lookup, name, parse_pair, parse_pairs, resolve, search
+from dragoman.languages import CODES, Direction, lookup, name, new_among, parse_pair, parse_pairs, resolve, search
 
 
 def _rows(table: str) -> list[tuple[str, str]]:
@@ -474,3 +474,55 @@ def test_importing_the_module_loads_nothing_heavy():
     heavy = "{'langcodes', 'language_data', 'torch', 'transformers'}"
     code = f"import sys, dragoman.languages; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- what a model was taught ---------------------------------------------------------
+
+TAUGHT = ("tyv_Cyrl", "chv_Cyrl", "zho_Latn", "qaa_Latn")
+
+
+@pytest.mark.parametrize(
+    ("tag", "code"),
+    [
+        ("tyv_Cyrl", "tyv_Cyrl"),
+        ("TYV-cyrl", "tyv_Cyrl"),
+        ("tyv", "tyv_Cyrl"),
+        ("cv", "chv_Cyrl"),
+        ("zho_Latn", "zho_Latn"),
+        ("qaa", "qaa_Latn"),
+        ("fr", "fra_Latn"),
+    ],
+)
+def test_a_taught_language_is_found_by_its_code_and_by_its_language(tag: str, code: str) -> None:
+    assert resolve(tag, TAUGHT) == code
+    if code in TAUGHT:
+        with pytest.raises(UnknownLanguageError):
+            resolve(tag)
+
+
+def test_a_taught_script_is_one_more_candidate_of_a_language_that_nllb_knows() -> None:
+    with pytest.raises(UnknownLanguageError) as refusal:
+        resolve("zh", TAUGHT)
+    assert refusal.value.candidates == ("zho_Hans", "zho_Hant", "zho_Latn")
+    with pytest.raises(UnknownLanguageError) as refusal:
+        resolve("tyv", ("tyv_Cyrl", "tyv_Latn"))
+    assert refusal.value.candidates == ("tyv_Cyrl", "tyv_Latn")
+
+
+def test_pairs_of_taught_languages() -> None:
+    for text in ("en-tyv_Cyrl", "eng_Latn-tyv", "en:tyv", "en_tyv"):
+        assert str(parse_pair(text, TAUGHT)) == "eng_Latn-tyv_Cyrl"
+    assert [str(one) for one in parse_pairs("en--tyv", TAUGHT)] == ["eng_Latn-tyv_Cyrl", "tyv_Cyrl-eng_Latn"]
+    with pytest.raises(UnknownLanguageError, match="no Tuvinian"):
+        parse_pair("en-tyv_Cyrl")
+
+
+def test_new_codes_have_the_form_of_nllbs_and_are_none_of_them() -> None:
+    assert new_among(["tyv_Cyrl", "fra_Latn", "tyv", "tyv_Cyrl", "<mask>", "tyv-Cyrl"]) == ("tyv_Cyrl",)
+
+
+def test_taught_languages_have_names_and_are_listed() -> None:
+    assert [name(code) for code in TAUGHT] == ["Tuvinian", "Chuvash", "Chinese", "qaa_Latn"]
+    assert search("tuv", TAUGHT)[0] == ("tyv_Cyrl", "Tuvinian")
+    assert len(search("", TAUGHT)) == 202 + len(TAUGHT)
+    assert lookup("tyv", TAUGHT)["code"] == "tyv_Cyrl"

@@ -25,6 +25,12 @@ EVENTS: list[tuple[journal.Event, list[str] | None]] = [
         ["corpus 0ca328a225bd", "reused", "eng_Latn-fra_Latn 1,234 pairs"],
     ),
     (
+        journal.LanguagesAdded(
+            languages={"tyv_Cyrl": ["kaz_Cyrl", "kir_Cyrl"]}, characters="ӊҷ", first_row=256_204, rows=256_207
+        ),
+        ["tyv_Cyrl like kaz_Cyrl and kir_Cyrl", "2 characters: ӊҷ", "rows 256,204"],
+    ),
+    (
         journal.SessionStarted(
             run="9bf0db4d", epoch=2, owner="ab", step=1500, total_steps=3000, steps_per_epoch=7.5, device="cpu",
             precision="fp32", threads=2, host="vm", pid=1, resumed_from="checkpoint-1500",

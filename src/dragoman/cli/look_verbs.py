@@ -107,7 +107,13 @@ def doctor(
 
 @verb(app, LOOK)
 def languages(
-    query: Annotated[str, Parameter(help="A tag, code or part of a name.")] = "", /, *, json: AsJson = False
+    query: Annotated[str, Parameter(help="A tag, code or part of a name.")] = "",
+    /,
+    *,
+    model: Annotated[
+        str | None, Parameter(help="Those of this run folder, model folder or Hub id, which may have been taught more.")
+    ] = None,
+    json: AsJson = False,
 ) -> None:
     """List NLLB's 202 languages, or those that match QUERY.
 
@@ -118,20 +124,27 @@ def languages(
         dragoman languages portu
 
         dragoman languages zh --json
+
+        dragoman languages tyv --model runs/demo
     """
     from dragoman import languages as known
 
+    also: tuple[str, ...] = ()
+    if model:
+        from dragoman.deploy.directions import new_codes
+
+        also = new_codes(model)
     if not json:
-        rows = known.search(query)
+        rows = known.search(query, also)
         if not rows:
             raise InputError(f"no language of NLLB matches {query!r}", "dragoman languages lists all of them")
         for code, name in rows:
             output.data(f"{code}\t{name}")
         return
     if not query:
-        output.print_json([{"code": code, "name": name} for code, name in known.search("")])
+        output.print_json([{"code": code, "name": name} for code, name in known.search("", also)])
         return
-    found = known.lookup(query)
+    found = known.lookup(query, also)
     output.print_json(found)
     if found["code"] is None:
         raise SystemExit(ExitCode.BAD_INPUT)

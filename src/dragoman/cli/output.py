@@ -84,6 +84,11 @@ def line(event: journal.Event, total_steps: int = 0) -> str:
             pairs = ", ".join(f"{name} {count:,}" for name, count in event.pairs.items())
             made = f"corpus {event.corpus[:12]}{' (reused)' if event.reused else ''}: {pairs} pairs to train on"
             return made if event.reused else "\n".join([*map(_funnel, event.funnel, event.funnel.values()), made])
+        case journal.LanguagesAdded():
+            names = ", ".join(f"{code} like {' and '.join(like)}" for code, like in event.languages.items() if like)
+            count = len(event.characters)
+            more = f"{count:,} characters: {event.characters[:80]}{'…' * (count > 80)}" if count else "no character"
+            return f"added {names or ', '.join(event.languages)} and {more} (rows {event.first_row:,} …)"
         case journal.SessionStarted():
             where = f"{event.pairs_per_step} pairs each, {event.device}, {event.precision}, {event.threads} threads"
             start = f"continues at step {event.step:,} of" if event.step else "starts:"

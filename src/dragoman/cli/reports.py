@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dragoman.checkpoint.download import Downloaded
     from dragoman.checkpoint.status_shape import Session, Status, StoreHeld
     from dragoman.deploy.compare import Comparison
+    from dragoman.deploy.export import Exported
     from dragoman.estimate import Estimate
     from dragoman.store.record import CheckpointRecord
     from dragoman.training.ending import Ending
@@ -186,6 +187,20 @@ def downloaded(found: "Downloaded", as_json: bool) -> None:
     size = f"{facts['num_files']} files, {facts['num_bytes'] / 1e6:,.1f} MB"
     data(f"{what}{chrf} {there} {found.folder} ({size}, every byte as recorded)")
     data(f'translate with: dragoman translate --model {shlex.quote(str(found.folder))} -p SOURCE-TARGET "TEXT"')
+
+
+def exported(done: "Exported", as_json: bool) -> None:
+    """What was written, and how much smaller it is."""
+    if as_json:
+        print_json(done.to_json())
+        return
+    size = f"{done.num_bytes / 1e6:,.1f} MB, before {done.bytes_before / 1e6:,.1f} MB"
+    data(f"{done.folder}: {done.rows:,} rows of {done.rows_before:,}, {size}")
+    if done.texts_checked:
+        data(f"tokens of {done.texts_checked:,} texts and logits of some are as before")
+    folder = shlex.quote(done.folder)
+    if done.target == "transformers":
+        data(f'translate with: dragoman translate --model {folder} -p SOURCE-TARGET "TEXT"')
 
 
 def checks(found: "Iterable[Check]", as_json: bool) -> "list[Check]":

@@ -2,12 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from dragoman.cli import output, reports, settings
-from dragoman.cli.grammar import RUNS, USE, AsJson, Beams, Device, OnePair, app, verb
+from dragoman.cli.grammar import RUNS, USE, AsJson, Beams, Device, OnePair, PairFlag, app, verb
 
 
 @verb(app, USE)
@@ -29,14 +29,13 @@ def translate(
 
         dragoman translate --model runs/demo -p en-de < english.txt > german.txt
     """
-    from dragoman.languages import parse_pair
-
-    with settings.without_run_options():
-        direction = parse_pair(pair)
-    lines = settings.lines(text, input)
     from dragoman.checkpoint.status import newest_run
+    from dragoman.deploy.directions import direction_of
 
     model = model or str(newest_run(RUNS))
+    with settings.without_run_options():
+        direction = direction_of(pair, model)
+    lines = settings.lines(text, input)
     from dragoman.deploy import translate as translating
 
     for line in translating.load(model, device).translate(lines, direction, num_beams):
@@ -83,3 +82,44 @@ def download(
         log = open_run(url, Access(progress=progress.arrived))
         found = downloading.download(log, into, name, report=reports.passed_over, progress=progress)
     reports.downloaded(found, as_json=json)
+
+
+@verb(app, USE)
+def export(
+    model: Annotated[str, Parameter(help="A run folder, a model folder, or a Hub id.")],
+    /,
+    *,
+    into: Annotated[Path, Parameter(name="--output", help="Folder for the result; it must not be there yet.")],
+    trim: Annotated[bool, Parameter(help="Leave out the rows of the vocabulary that the texts cannot use.")] = False,
+    pair: PairFlag = [],  # noqa: B006  cyclopts never changes it
+    data: Annotated[
+        list[str], Parameter(help="Texts that are written by the same pieces as before; left out: those of the run.")
+    ] = [],  # noqa: B006
+    to: Annotated[
+        Literal["transformers", "ctranslate2"], Parameter(help="For whom; CTranslate2 needs the extra `serve`.")
+    ] = "transformers",
+    quantization: Annotated[
+        Literal["none", "int8", "int8_float16", "float16", "bfloat16"], Parameter(help="Of the weights, CTranslate2's.")
+    ] = "none",
+    json: AsJson = False,
+) -> None:
+    """Write a model in the form in which it is shipped: smaller, or for CTranslate2.
+
+    With --trim it keeps the pieces of the given texts, all pieces these are merged from, all characters and all
+    language codes. On those texts tokens and logits stay the same; other texts fall back to smaller pieces.
+
+    Examples:
+
+        dragoman export runs/demo --trim --output small
+
+        dragoman export facebook/nllb-200-distilled-600M --trim --pair en-fr --data en-fr=texts.tsv --output small
+
+        dragoman export runs/demo --to ctranslate2 --quantization int8 --output fast
+    """
+    from dragoman.deploy import export as exporting
+
+    with settings.without_run_options():
+        done = exporting.export(
+            model, into.expanduser(), trimmed=trim, pair=pair, data=data, target=to, quantization=quantization
+        )
+    reports.exported(done, as_json=json)

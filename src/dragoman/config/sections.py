@@ -56,6 +56,12 @@ class DataConfig(FrozenModel):
     """Pairs to rehearse against forgetting, as SOURCE:SHARE: an entry as for --data, such as `de-en=general.tsv`, in
     these or other directions, and its share of all pairs of an epoch: `de-en=general.tsv:0.1`."""
 
+    new_language: list[str] = []
+    """Languages to teach that NLLB does not know: `tyv_Cyrl`, or with its relatives `tyv_Cyrl=kaz_Cyrl,kir_Cyrl`."""
+
+    like: list[str] = []
+    """Related languages that the model knows, from which --new-language begins: `kaz_Cyrl,kir_Cyrl`."""
+
     max_samples: Annotated[int, Field(ge=1)] | None = None
     """Train on at most this many pairs per direction, drawn with the seed from the whole source."""
 
@@ -105,6 +111,11 @@ class DataConfig(FrozenModel):
 
     prepare_processes: Annotated[int | None, Field(ge=1), OF_SESSION] = None
     """Prepare the data in at most this many processes; left out: one for each core. It changes nothing but the time."""
+
+    @property
+    def new_codes(self) -> tuple[str, ...]:
+        """The codes of --new-language."""
+        return tuple(text.partition("=")[0] for text in self.new_language)
 
 
 class ModelConfig(FrozenModel):

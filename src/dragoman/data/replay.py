@@ -37,8 +37,8 @@ def replays(data: DataConfig) -> list[Replay]:
     Raises:
         InputError: One has no share, or names no languages; or the shares leave nothing to learn.
     """
-    learned = [direction for pair in data.language_pairs for direction in parse_pairs(pair)]
-    found = [_parse(text, learned) for text in data.replay]
+    learned = [direction for pair in data.language_pairs for direction in parse_pairs(pair, data.new_codes)]
+    found = [_parse(text, learned, data.new_codes) for text in data.replay]
     if (total := sum(replay.share for replay in found)) >= 1:
         raise InputError(f"--replay: the shares add up to {total:g}", "less than 1: the rest is what is learned")
     return found
@@ -105,7 +105,7 @@ def shares(data: DataConfig, counts: Mapping[Direction, int]) -> dict[Direction,
     return found
 
 
-def _parse(text: str, learned: Sequence[Direction]) -> Replay:
+def _parse(text: str, learned: Sequence[Direction], also: Sequence[str]) -> Replay:
     entry, _, number = text.rpartition(":")
     try:
         share = float(number)
@@ -117,7 +117,7 @@ def _parse(text: str, learned: Sequence[Direction]) -> Replay:
     directions = list(learned)
     if equals and not any(sign in prefix for sign in "/\\."):
         try:
-            directions = parse_pairs(prefix)
+            directions = parse_pairs(prefix, also)
         except InputError as error:
             message = error.message.replace("--language-pairs", f"--replay {text}:", 1)
             raise InputError(message, error.hint) from None

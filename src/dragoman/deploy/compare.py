@@ -5,19 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dragoman.checkpoint.log import RunLog
-from dragoman.checkpoint.run_folder import CORPUS
-from dragoman.data import corpus, sources
+from dragoman.data import sources
 from dragoman.data.corpus import Text
 from dragoman.data.filters import Sample, clean
 from dragoman.data.normalization import Normalization
 from dragoman.data.sources import Pair
-from dragoman.deploy import translate
+from dragoman.deploy import corpora, translate
+from dragoman.deploy.directions import directions_of
 from dragoman.errors import CheckSaidNo, InputError
 from dragoman.evaluation import report
 from dragoman.evaluation.report import Judged
-from dragoman.languages import Direction, parse_pairs
-from dragoman.store.local import FolderStore
+from dragoman.languages import Direction
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,7 @@ def compare(
     Raises:
         InputError: Pairs, data or models are wrong.
     """
-    directions = [direction for text in pair for direction in parse_pairs(text)]
-    pairs = _limited(_pairs(model, directions, data), max_samples)
+    pairs = _limited(_pairs(model, directions_of(pair, model), data), max_samples)
     base = base or translate.base_of(model)
     systems = [report.judge_copy(pairs)]
     for name, where in (("base", base), ("tuned", model)):
@@ -108,14 +105,10 @@ def _read(data: Sequence[str], direction: Direction) -> list[Text]:
 
 
 def _test_split(model: str) -> list[Text]:
-    folder = Path(model).expanduser()
-    found = [opened for path in sorted((folder / CORPUS).glob("*")) if (opened := corpus.open_corpus(path))]
-    if not found:
+    found = corpora.trained_on(Path(model).expanduser())
+    if found is None:
         raise InputError(f"{model} is no run folder: what should it be scored on?", "--pair en-fr --data test.tsv")
-    # `dragoman prepare` may have left others; only with this one is the test split unseen.
-    newest = RunLog(FolderStore(folder)).newest
-    trained_on = [one for one in found if newest and one.digest == newest.corpus]
-    return (trained_on or found)[-1].texts("test")
+    return found.texts("test")
 
 
 def _limited(pairs: list[Text], max_samples: int | None) -> list[Text]:

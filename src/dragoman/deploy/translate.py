@@ -73,7 +73,7 @@ def load(name: str, device: str = "auto") -> Translator:
 def base_of(name: str) -> str | None:
     """The model that the run in folder `name` started from.
 
-    None when `name` is no run folder, or its start was made from data on another machine.
+    None when `name` is no run folder, or its start was made on another machine.
     """
     from dragoman.checkpoint.run_folder import stored_config
     from dragoman.training import inputs
@@ -85,4 +85,5 @@ def base_of(name: str) -> str | None:
     base = folder / inputs.BASE
     if base.is_dir():
         return str(base)
-    return config.model.model if scratch.preset(config.model.model) is None else None
+    was_made = scratch.preset(config.model.model) is not None or config.data.new_language
+    return None if was_made else config.model.model

@@ -54,6 +54,20 @@ class SessionStarted(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LanguagesAdded(Event):
+    """The base model was given codes and characters of languages that it did not know."""
+
+    languages: dict[str, list[str]]
+    """Codes, each with those of the relatives whose rows its own began as."""
+    characters: str
+    """Characters that it could not write before, the most frequent first."""
+    first_row: int
+    """Token id of the first that was added; codes come before characters."""
+    rows: int
+    """Rows of the embedding afterwards."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared(Event):
     """The corpus is ready; `funnel` says what became of every row read."""
 

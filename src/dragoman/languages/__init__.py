@@ -2,6 +2,17 @@
 
 from dragoman.languages.codes import CODES
 from dragoman.languages.pairs import Direction, parse_pair, parse_pairs
-from dragoman.languages.tags import lookup, name, resolve, search
+from dragoman.languages.tags import is_new, lookup, name, new_among, resolve, search
 
-__all__ = ["CODES", "Direction", "lookup", "name", "parse_pair", "parse_pairs", "resolve", "search"]
+__all__ = [
+    "CODES",
+    "Direction",
+    "is_new",
+    "lookup",
+    "name",
+    "new_among",
+    "parse_pair",
+    "parse_pairs",
+    "resolve",
+    "search",
+]

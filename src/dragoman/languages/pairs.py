@@ -1,6 +1,7 @@
 """Directions of translation, and how a user writes them."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dragoman.errors import InputError, UnknownLanguageError
@@ -38,8 +39,12 @@ class Direction:
         return Direction(self.target, self.source, self.is_replay)
 
 
-def parse_pairs(text: str) -> list[Direction]:
+def parse_pairs(text: str, also: Sequence[str] = ()) -> list[Direction]:
     """Read one direction, or two that are written as one: `en<->fr`, or `en--fr`, which needs no quotes in a shell.
+
+    Args:
+        text: What the user wrote.
+        also: Codes that the model was taught besides NLLB's.
 
     Raises:
         UnknownLanguageError: A side is ambiguous (with candidates) or not in NLLB.
@@ -47,18 +52,22 @@ def parse_pairs(text: str) -> list[Direction]:
     """
     sides = _BOTH_WAYS.split(text.strip())
     if len(sides) != 2:
-        return [parse_pair(text)]
+        return [parse_pair(text, also)]
     # With an arrow each side is one language, so the meaning is that of `resolve`.
-    there = parse_pair(f"{sides[0]}->{sides[1]}")
+    there = parse_pair(f"{sides[0]}->{sides[1]}", also)
     return [there, there.reversed]
 
 
-def parse_pair(text: str) -> Direction:
+def parse_pair(text: str, also: Sequence[str] = ()) -> Direction:
     """Read a direction: `en-fr`, `eng_Latn-fra_Latn`, `en-pt-BR`, `zh-Hant_en`, `en:fr`, `en->fr`.
 
     Every place where the text can be cut is tried; it must have exactly one meaning. A
     two-letter subtag in upper case after one that is not belongs to what precedes it,
     so `fr-CA` is one language and `fr-ca` French into Catalan.
+
+    Args:
+        text: What the user wrote.
+        also: Codes that the model was taught besides NLLB's.
 
     Raises:
         UnknownLanguageError: A side is ambiguous (with candidates) or not in NLLB.
@@ -68,9 +77,9 @@ def parse_pair(text: str) -> Direction:
     if len(sides := _BOTH_WAYS.split(text)) > 1:
         there, back = "-".join(sides), "-".join(reversed(sides))
         raise InputError(f"--language-pairs {text!r}: a pair has one direction here", f"{there}, or {back}")
-    meanings = _meanings(text)
+    meanings = _meanings(text, also)
     if not meanings:
-        raise _not_a_pair(text)
+        raise _not_a_pair(text, also)
     if len(meanings) > 1:
         readings = " or ".join(map(str, meanings))
         raise InputError(f"--language-pairs {text!r} may mean {readings}", "write the one you mean in this longer form")
@@ -79,9 +88,10 @@ def parse_pair(text: str) -> Direction:
     return meanings[0]
 
 
-def _meanings(text: str) -> list[Direction]:
+def _meanings(text: str, also: Sequence[str]) -> list[Direction]:
     for cuts in _cuts(text):
-        if found := {Direction(resolve(cut[0]), resolve(cut[1])) for cut in cuts if _worst(cut) is Kind.FOUND}:
+        fitting = [cut for cut in cuts if _worst(cut, also) is Kind.FOUND]
+        if found := {Direction(resolve(source, also), resolve(target, also)) for source, target in fitting}:
             return sorted(found)
     return []
 
@@ -100,25 +110,25 @@ def _cuts_off_a_region(left: str, right: str) -> bool:
     return len(after) == 2 and after.isupper() and not before.isupper()
 
 
-def _worst(cut: tuple[str, str]) -> Kind:
-    return max(find(cut[0]).kind, find(cut[1]).kind)
+def _worst(cut: tuple[str, str], also: Sequence[str]) -> Kind:
+    return max(find(cut[0], also).kind, find(cut[1], also).kind)
 
 
-def _not_a_pair(text: str) -> InputError:
+def _not_a_pair(text: str, also: Sequence[str]) -> InputError:
     """The most useful thing to say about a text that no cut makes a direction."""
     where = f"--language-pairs {text!r}"
-    whole = find(text)
+    whole = find(text, also)
     pair = f"{text}-fr" if whole.codes[:1] == ("eng_Latn",) else f"en-{text}"
-    best = min((cut for cuts in _cuts(text) for cut in cuts), key=_worst, default=None)
-    if whole.kind < Kind.LACKS and (best is None or _worst(best) is Kind.UNKNOWN):
+    best = min((cut for cuts in _cuts(text) for cut in cuts), key=lambda cut: _worst(cut, also), default=None)
+    if whole.kind < Kind.LACKS and (best is None or _worst(best, also) is Kind.UNKNOWN):
         hint = f"a source and a target: {pair}"
-        if _meanings(text.lower()):
+        if _meanings(text.lower(), also):
             hint += f"; in lower case, {text.lower()}, these are two languages"
         which = f" ({name(whole.codes[0])})" if whole.kind is Kind.FOUND else ""
         return InputError(f"{where} is one language{which}; a pair has two", hint)
     if best is None:
         return InputError(f"{where} is not a pair of languages", "a source and a target in lower case: en-fr")
-    finding = max(map(find, best), key=lambda side: side.kind)
+    finding = max((find(side, also) for side in best), key=lambda side: side.kind)
     error = finding.error()
     if finding.kind is Kind.LACKS and whole.kind is Kind.FOUND:
         error.hint = f"if {text!r} is one language, a source and a target: {pair}"

@@ -5,6 +5,7 @@ names two languages is asked back with its candidates.
 """
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import IntEnum
@@ -26,6 +27,8 @@ from dragoman.languages.codes import (
 
 _LIST_HINT = "`dragoman languages` lists the 202 languages of NLLB-200"
 _GLOTTOCODE = re.compile(r"(?<=-[a-z]{4})-[a-z]{4}[0-9]{4}$")  # FLORES+: apc_Arab_nort3139
+
+_WRITTEN_OUT = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 
 
 class Kind(IntEnum):
@@ -54,29 +57,43 @@ class Finding:
         return UnknownLanguageError(self.reason, self.codes, hint or _LIST_HINT)
 
 
-def resolve(tag: str) -> str:
+def is_new(code: str) -> bool:
+    """Whether `code` has the form of NLLB's codes, such as `tyv_Cyrl`, and is none of them."""
+    return bool(_WRITTEN_OUT.fullmatch(code)) and code not in CODES
+
+
+def new_among(codes: Iterable[str]) -> tuple[str, ...]:
+    """Those of `codes` that are new, each once: what the model of a run was or is taught besides NLLB's languages."""
+    return tuple(dict.fromkeys(code for code in codes if is_new(code)))
+
+
+def resolve(tag: str, also: Sequence[str] = ()) -> str:
     """Return the NLLB code that `tag` names.
 
     Takes ISO 639-1, -2 and -3, BCP-47 in either case with `-` or `_`, and the codes
     of NLLB, FLORES-200 and FLORES+.
+
+    Args:
+        tag: What the user wrote.
+        also: Codes that the model was taught besides NLLB's; each is found by itself and by its language.
 
     Raises:
         UnknownLanguageError: With candidates when the tag may mean several languages,
             a script NLLB does not write, or is a name or a typo; without when NLLB
             lacks the language.
     """
-    finding = find(tag)
+    finding = find(tag, also)
     if finding.kind is not Kind.FOUND:
         raise finding.error()
     return finding.codes[0]
 
 
-def lookup(tag: str) -> dict[str, object]:
+def lookup(tag: str, also: Sequence[str] = ()) -> dict[str, object]:
     """Return `{"tag", "code", "candidates", "reason"}`: what `resolve` knows about a tag, without raising.
 
     `code` is None unless the tag names exactly one language; `reason` is one sentence.
     """
-    finding = find(tag)
+    finding = find(tag, also)
     found = finding.kind is Kind.FOUND
     return {
         "tag": tag,
@@ -86,9 +103,31 @@ def lookup(tag: str) -> dict[str, object]:
     }
 
 
-@lru_cache(maxsize=4096)
-def find(tag: str) -> Finding:
+def find(tag: str, also: Sequence[str] = ()) -> Finding:
     """What a tag names, may mean, or why it means nothing; never raises."""
+    finding = _find_in_nllb(tag)
+    if not also or finding.kind is Kind.FOUND:
+        return finding
+    plain = tag.strip().replace("_", "-").lower()
+    exact = tuple(code for code in dict.fromkeys(also) if plain == code.lower().replace("_", "-"))
+    meant = exact or tuple(code for code in dict.fromkeys(also) if plain in _tags_of(code[:3]))
+    if finding.kind is Kind.ASK and not exact:
+        return Finding(Kind.ASK, finding.reason, (*finding.codes, *meant))
+    if len(meant) == 1:
+        return Finding(Kind.FOUND, "", meant)
+    return Finding(Kind.ASK, f"{tag!r} may mean several languages of this model", meant) if meant else finding
+
+
+@lru_cache(maxsize=256)
+def _tags_of(language: str) -> tuple[str, ...]:
+    """The bare tags of an ISO 639-3 language: `chv` and `cv`."""
+    from langcodes import standardize_tag
+
+    return language, standardize_tag(language)
+
+
+@lru_cache(maxsize=4096)
+def _find_in_nllb(tag: str) -> Finding:
     from langcodes import Language
 
     plain = tag.strip().replace("_", "-").lower()
@@ -142,7 +181,7 @@ def _find_by_name(tag: str, plain: str) -> Finding:
     if close := get_close_matches(plain, EXACT, n=3, cutoff=0.85):
         return Finding(Kind.UNKNOWN, reason, tuple(dict.fromkeys(EXACT[spelling] for spelling in close)))
     try:
-        named = find(langcodes.find(plain).to_tag())
+        named = _find_in_nllb(langcodes.find(plain).to_tag())
     except LookupError:
         by_name = {name(code).lower(): code for code in CODES}
         close = [each for each in by_name if plain in each] or get_close_matches(plain, by_name, n=3, cutoff=0.75)
@@ -154,26 +193,31 @@ def _find_by_name(tag: str, plain: str) -> Finding:
 def name(code: str) -> str:
     """Return the English name of an NLLB code, with the script where NLLB has several: "Chinese (Simplified)".
 
+    One that NLLB lacks has its name too, or, where nobody has given it one, is its own name.
+
     Raises:
         UnknownLanguageError: `code` names no language.
     """
     from langcodes import Language
 
+    if is_new(code):
+        called = Language.get(code[:3]).language_name()
+        return code if called.startswith("Unknown") or called == code[:3] else called
     code = resolve(code)
     language = Language.get(code)
     plain = NAMES.get(code[:3]) or language.language_name()
     return f"{plain} ({language.script_name()})" if len(BY_LANGUAGE[code[:3]]) > 1 else plain
 
 
-def search(query: str) -> list[tuple[str, str]]:
+def search(query: str, also: Sequence[str] = ()) -> list[tuple[str, str]]:
     """Return (code, name) of every language whose code, tag or part of the name is `query`, the likeliest first.
 
-    An empty query returns all 202.
+    An empty query returns all 202, behind those of `also`.
     """
     query = query.strip()
-    finding = find(query)
+    finding = find(query, also)
     hits = dict.fromkeys(finding.codes if finding.kind <= Kind.ASK else ())
     # Two letters are a tag; as part of a name they would match half of the table.
     if len(query) != 2:
-        hits |= dict.fromkeys(code for code in CODES if query.lower() in f"{code}\n{name(code)}".lower())
+        hits |= dict.fromkeys(code for code in (*also, *CODES) if query.lower() in f"{code}\n{name(code)}".lower())
     return [(code, name(code)) for code in hits or finding.codes]

@@ -230,8 +230,16 @@ def weights(model: "M2M100ForConditionalGeneration") -> Iterator[tuple[str, Tens
             yield name.replace(".base_layer.", "."), parameter.detach()
 
 
-def model_files(model: "M2M100ForConditionalGeneration", tokenizer_folder: Path) -> dict[str, bytes]:
-    """The small files beside the weights, so that `from_pretrained` works on the folder."""
+def model_files(
+    model: "M2M100ForConditionalGeneration", tokenizer_folder: Path, tokenizer: bytes | None = None
+) -> dict[str, bytes]:
+    """The small files beside the weights, so that `from_pretrained` works on the folder.
+
+    Args:
+        model: Its configuration counts.
+        tokenizer_folder: Where its tokenizer is.
+        tokenizer: Another `tokenizer.json` instead of the one there.
+    """
     import tempfile
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -241,4 +249,4 @@ def model_files(model: "M2M100ForConditionalGeneration", tokenizer_folder: Path)
         generation.save_pretrained(scratch)
         written = sorted(path.name for path in Path(scratch).iterdir())
         small = {name: (Path(scratch) / name).read_bytes() for name in written}
-    return small | vocabulary.files(tokenizer_folder)
+    return small | vocabulary.files(tokenizer_folder, tokenizer)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from dragoman.errors import ModelError
-from dragoman.languages import CODES
+from dragoman.languages import CODES, new_among
 
 PAD, EOS, UNK = 1, 2, 3
 REAL_VOCABULARY = 256_206
@@ -76,6 +76,20 @@ class Vocabulary:
         """Token ids of each text, without language code and `</s>`."""
         return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
+    def pieces(self) -> dict[str, int]:
+        """The pieces that texts are written by, and their ids; codes and specials may be among them."""
+        return self.tokenizer.get_vocab(with_added_tokens=False)
+
+    @property
+    def new_codes(self) -> tuple[str, ...]:
+        """Codes that the model was taught besides NLLB's."""
+        return new_among(str(token.content) for token in self.tokenizer.get_added_tokens_decoder().values())
+
+    @property
+    def first_new(self) -> int:
+        """The token id behind all that NLLB has, of which `<mask>` is the last: new tokens begin there."""
+        return self.code_id("<mask>") + 1
+
     def family(self, used: NDArray[np.int64]) -> NDArray[np.int64]:
         """These token ids and all that text like theirs may need, sorted.
 
@@ -84,7 +98,7 @@ class Vocabulary:
         """
         model = json.loads(self.tokenizer.to_str())["model"]
         ids: dict[str, int] = model["vocab"]
-        parents = {a + b: (a, b) for a, b in (_both(merge) for merge in model["merges"])}
+        parents = {a + b: (a, b) for a, b in (halves(merge) for merge in model["merges"])}
         tokens = {index: token for token, index in ids.items()}
         found = set(self.tokenizer.get_added_tokens_decoder())
         found |= {index for token, index in ids.items() if len(token) == 1}
@@ -150,7 +164,7 @@ def check_codes(vocabulary: Vocabulary, rows: int) -> None:
     path = vocabulary.folder / "tokenizer.json"
     if present and max(present) >= rows:
         raise ModelError(f"{path} has tokens up to {max(present)}, the model only {rows} rows", "files of one model")
-    if rows == REAL_VOCABULARY and ids != list(range(FIRST_REAL_CODE, FIRST_REAL_CODE + len(CODES))):
+    if rows >= REAL_VOCABULARY and ids != list(range(FIRST_REAL_CODE, FIRST_REAL_CODE + len(CODES))):
         first = vocabulary.tokenizer.token_to_id(CODES[0])
         raise ModelError(
             f"{path}: the language codes are not where NLLB has them ({CODES[0]} is {first}, not {FIRST_REAL_CODE})",
@@ -158,13 +172,32 @@ def check_codes(vocabulary: Vocabulary, rows: int) -> None:
         )
 
 
-def files(folder: Path) -> dict[str, bytes]:
+def taught(folder: Path) -> tuple[str, ...]:
+    """Codes that the model in a folder was taught besides NLLB's; none when it has no readable tokenizer."""
+    try:
+        added = json.loads((folder / "tokenizer.json").read_bytes())["added_tokens"]
+        return new_among(token["content"] for token in added)
+    except (OSError, ValueError, LookupError, TypeError):
+        return ()
+
+
+def halves(merge: Any) -> tuple[str, str]:
+    """The two halves of a merge, which newer files store as a list."""
+    first, second = merge.split(" ") if isinstance(merge, str) else merge
+    return first, second
+
+
+def files(folder: Path, content: bytes | None = None) -> dict[str, bytes]:
     """The tokenizer files to save beside weights; transformers 4.57 and 5.x read them alike.
 
     5.x writes `extra_special_tokens` and keys that 4.57 cannot read, and leaves out
     `added_tokens_decoder` and `special_tokens_map.json`, which 4.57 needs.
+
+    Args:
+        folder: The tokenizer that is saved.
+        content: Another `tokenizer.json` instead of its own.
     """
-    content = (folder / "tokenizer.json").read_bytes()
+    content = content or (folder / "tokenizer.json").read_bytes()
     added: list[dict[str, Any]] = json.loads(content)["added_tokens"]
     codes = [token["content"] for token in added if token["special"] and token["content"] not in SPECIALS.values()]
     old = folder / "tokenizer_config.json"
@@ -186,12 +219,6 @@ def files(folder: Path) -> dict[str, bytes]:
         "tokenizer_config.json": _json(config),
         "special_tokens_map.json": _json(special_map),
     }
-
-
-def _both(merge: Any) -> tuple[str, str]:
-    """The two halves of a merge, which newer files store as a list."""
-    first, second = merge.split(" ") if isinstance(merge, str) else merge
-    return first, second
 
 
 def _json(value: Any) -> bytes:

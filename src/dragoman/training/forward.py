@@ -15,6 +15,7 @@ from dragoman.model import packed as without_padding
 from dragoman.model.active import ActiveVocabulary
 from dragoman.model.adapters import Lora
 from dragoman.model.loss import Nats, Negatives, head_nats
+from dragoman.model.new_rows import NewRows
 from dragoman.training.feed import Ready, ready
 from dragoman.training.optimizer import Arithmetic
 
@@ -34,7 +35,9 @@ class Forward:
     active: ActiveVocabulary | None = None
     """The trained rows, when the model holds no others."""
     lora: Lora | None = None
-    """The adapters, when nothing else is trained."""
+    """The adapters, when nothing else is trained but them and `new_rows`."""
+    new_rows: NewRows | None = None
+    """The rows of new languages, when the rest of the embedding is frozen."""
     checkpointing: bool = False
     """Compute the layers a second time in the backward pass instead of keeping what is inside."""
 

@@ -6,7 +6,6 @@ the digest of what they were made from, so a second session makes neither.
 """
 
 import itertools
-import json
 import math
 import shutil
 import tempfile
@@ -25,16 +24,17 @@ from dragoman.data.prepare import Selection
 from dragoman.data.shares import ALL, Share
 from dragoman.data.sources import Source, check_data
 from dragoman.data.work import Work
-from dragoman.errors import InputError
+from dragoman.errors import InputError, UnknownLanguageError
 from dragoman.journal import Journal, Prepared, Warned
 from dragoman.languages import Direction, parse_pairs
-from dragoman.model import nllb, scratch, vocabulary
+from dragoman.model import new_language, nllb, scratch, vocabulary
+from dragoman.model.new_language import NewLanguage
 from dragoman.model.vocabulary import Vocabulary
 from dragoman.store.disk import Disk
 from dragoman.store.record import CheckpointRecord
+from dragoman.training import teaching
 
 BASE = "dragoman/base"
-BASE_KEY = "made_from.json"
 REJECTED = "dragoman/rejected.tsv"
 SCRATCH_PAIRS = 500_000
 """A model from scratch learns its tokenizer from at most so many pairs, evenly from all: it holds them in memory."""
@@ -50,15 +50,18 @@ class Inputs:
     base: Path
     vocabulary: Vocabulary
     corpus: Corpus
-    from_scratch: bool
+    may_guess: bool
+    """Whether the model need not be better than guessing before the first step."""
 
 
 def directions_of(config: RunConfig) -> list[Direction]:
     """The directions to learn, each once.
 
     Raises:
-        InputError: None, unknown or equal languages, a direction twice, or `--data` does not fit them.
+        InputError: None, unknown or equal languages, a direction twice, or `--data` or `--new-language` does not fit
+            them.
     """
+    taught = new_language.parse(config.data.new_language, config.data.like)
     if not config.data.language_pairs:
         raise InputError("--language-pairs is missing", "--language-pairs en-fr en-de")
     if not config.data.data:
@@ -66,10 +69,11 @@ def directions_of(config: RunConfig) -> list[Direction]:
             "--data is missing: where are the sentence pairs?",
             "--data en-fr=pairs.tsv (source<TAB>target), a .jsonl file, or gettext:PACKAGE",
         )
-    directions = [direction for pair in config.data.language_pairs for direction in parse_pairs(pair)]
+    directions = [direction for pair in config.data.language_pairs for direction in _parsed(pair, taught)]
     for direction in directions:
         if directions.count(direction) > 1:
             raise InputError(f"--language-pairs names {direction} twice", "name each direction once")
+    _check_taught(config, taught, directions)
     check_data(config.data.data, directions)
     return directions
 
@@ -83,6 +87,28 @@ def with_replay(config: RunConfig) -> list[Direction]:
     learned = directions_of(config)
     replay.check(config.data)
     return [*learned, *replay.directions_of(config.data)]
+
+
+def _parsed(pair: str, taught: Sequence[NewLanguage]) -> list[Direction]:
+    try:
+        return parse_pairs(pair, tuple(language.code for language in taught))
+    except UnknownLanguageError as error:
+        if not error.candidates:
+            error.hint = f"{error.hint}; another is taught: --new-language tyv_Cyrl --like kaz_Cyrl,kir_Cyrl"
+        raise
+
+
+def _check_taught(config: RunConfig, taught: Sequence[NewLanguage], directions: Sequence[Direction]) -> None:
+    """Look whether new languages are used, and can be: a model from scratch has no relatives."""
+    if config.data.like and not taught:
+        raise InputError("--like is for --new-language, which is missing", "--new-language tyv_Cyrl")
+    if taught and scratch.preset(config.model.model):
+        hint = "a model of NLLB-200, or the code of any language it knows"
+        raise InputError(f"--new-language: {config.model.model} knows no languages to begin from", hint)
+    for language in taught:
+        if language.code not in _codes(directions):
+            message = f"--new-language {language.code}: no direction of --language-pairs has it"
+            raise InputError(message, f"--language-pairs en-{language.code}")
 
 
 def sources_of(config: RunConfig, direction: Direction) -> list[Source]:
@@ -104,13 +130,16 @@ def check(config: RunConfig) -> None:
     for direction in directions:
         sources_of(config, direction)
     if scratch.preset(config.model.model) is None and (base := nllb.check_name(config.model.model)):
-        vocabulary.load(base, _codes(directions))
+        taught = new_language.parse(config.data.new_language, config.data.like)
+        known = vocabulary.load(base, _codes(directions) - {language.code for language in taught})
+        new_language.additions(known, taught, ())
 
 
 def prepare_part(config: RunConfig, folder: Path, share: Share) -> Selection:
     """Do one machine's share of the preparation, as far as that needs no other machine.
 
-    A model from scratch learns its tokenizer from all of the data, so its pairs are not tokenised here.
+    A model from scratch learns its tokenizer from all of the data, and one that is taught a language its new
+    characters, so their pairs are not tokenised here.
 
     Args:
         config: The whole configuration.
@@ -124,7 +153,7 @@ def prepare_part(config: RunConfig, folder: Path, share: Share) -> Selection:
     directions = with_replay(config)
     selecting = _Selecting(config, directions, folder / CORPUS, share)
     selection = selecting.selection
-    if scratch.preset(config.model.model) is None:
+    if scratch.preset(config.model.model) is None and not config.data.new_language:
         base = nllb.find(config.model.model, config.model.revision)
         prepare.tokenize(selection, vocabulary.load(base, _codes(directions)), config.data.max_tokens)
     parts.finish(selecting.work, selecting.key, share)
@@ -159,7 +188,7 @@ def obtain(
     selecting = _Selecting(config, directions, folder / CORPUS)
     if merged:
         parts.merge(selecting.work, selecting.key, merged)
-    base = folder / begun.folder if begun else _base(config, folder, selecting, disk)
+    base = folder / begun.folder if begun else _base(config, folder, selecting, journal, disk)
     encoder = vocabulary.load(base, _codes(directions))
     corpus = _stored(folder, begun, selecting)
     reused = corpus is not None
@@ -187,7 +216,8 @@ def obtain(
             seconds=time.monotonic() - started,
         )
     )
-    return Inputs(base, encoder, corpus, scratch.preset(config.model.model) is not None)
+    may_guess = scratch.preset(config.model.model) is not None or bool(config.data.new_language)
+    return Inputs(base, encoder, corpus, may_guess)
 
 
 @dataclass
@@ -219,14 +249,18 @@ class _Selecting:
         )
 
 
-def _base(config: RunConfig, folder: Path, selecting: _Selecting, disk: Disk) -> Path:
-    """The base model of a run that begins: found, or built from the data."""
-    sizes = scratch.preset(config.model.model)
+def _base(config: RunConfig, folder: Path, selecting: _Selecting, journal: Journal, disk: Disk) -> Path:
+    """The base model of a run that begins: found, perhaps taught new languages, or built from the data."""
+    sizes, base = scratch.preset(config.model.model), folder / BASE
     if sizes is None:
-        return nllb.find(config.model.model, config.model.revision)
-    base = folder / BASE
+        found = nllb.find(config.model.model, config.model.revision)
+        if not config.data.new_language:
+            return found
+        return teaching.taught(
+            config, found, base, selecting.key, lambda: selecting.selection.splits["train"], journal, disk
+        )
     made_from = {"inputs": selecting.key, "preset": config.model.model, "seed": config.training.seed}
-    if not _is_made_from(base, made_from):
+    if not teaching.is_made_from(base, made_from):
         _make_base(base, selecting.selection, sizes, made_from, disk)
     return base
 
@@ -258,11 +292,6 @@ def _codes(directions: Sequence[Direction]) -> set[str]:
     return {code for way in directions for code in (way.source, way.target)}
 
 
-def _is_made_from(base: Path, made_from: dict[str, object]) -> bool:
-    key = base / BASE_KEY
-    return key.exists() and json.loads(key.read_text("utf-8")) == made_from
-
-
 def _make_base(
     base: Path, selection: Selection, sizes: scratch.Preset, made_from: dict[str, object], disk: Disk
 ) -> None:
@@ -277,8 +306,7 @@ def _make_base(
         disk.make_folders(base)
         for file in sorted(Path(temporary).iterdir()):
             disk.copy(file, base / file.name)
-    disk.sync_folder(base)
-    disk.replace(base / BASE_KEY, json.dumps(made_from).encode())
+    teaching.finish(base, made_from, disk)
 
 
 def _judge_unknown(corpus: Corpus, journal: Journal) -> None:

@@ -31,7 +31,7 @@ def weights_of(config: RunConfig, learned: Sequence[Direction]) -> dict[Directio
     for text in training.mix:
         pair, _, number = text.rpartition("=")
         weight = _weight(text, number)
-        for way in _directions(text, pair):
+        for way in _directions(text, pair, config.data.new_codes):
             if way not in learned:
                 trained = " ".join(map(str, learned))
                 raise InputError(f"--mix {text}: {way} is not learned", f"directions of --language-pairs: {trained}")
@@ -84,9 +84,9 @@ def _weight(text: str, number: str) -> float:
     return weight
 
 
-def _directions(text: str, pair: str) -> list[Direction]:
+def _directions(text: str, pair: str, also: Sequence[str]) -> list[Direction]:
     try:
-        return parse_pairs(pair)
+        return parse_pairs(pair, also)
     except InputError as error:
         message = error.message.replace("--language-pairs", f"--mix {text}:", 1)
         raise InputError(message, error.hint) from None

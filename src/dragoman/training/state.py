@@ -145,6 +145,8 @@ def weights(forward: Forward) -> Mapping[str, Tensor | Derived]:
     found: dict[str, Tensor | Derived] = {**plain}
     if forward.lora:
         found = {**{name: Frozen(tensor) for name, tensor in plain.items()}, **forward.lora.merged()}
+    if forward.new_rows:
+        found[nllb.EMBEDDING] = plain[nllb.EMBEDDING]
     if forward.active:
         found[nllb.EMBEDDING] = forward.active.spread(plain[nllb.EMBEDDING])
     return found

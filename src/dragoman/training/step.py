@@ -106,6 +106,8 @@ def train_step(
             else:
                 seed()
                 nats += computed(ready, negatives)
+    if forward.new_rows:
+        forward.new_rows.take_gradient()
     scaler.unscale_(optimizer)
     norm = torch.nn.utils.clip_grad_norm_(forward.model.parameters(), training.clip_norm)
     finite = torch.isfinite(norm) & torch.isfinite(nats)

@@ -18,6 +18,7 @@ from dragoman.errors import InputError
 from dragoman.journal import Journal, Warned
 from dragoman.model import adapters, nllb
 from dragoman.model.active import ActiveVocabulary
+from dragoman.model.new_rows import NewRows
 from dragoman.model.vocabulary import check_codes
 from dragoman.training import fitting, mixture
 from dragoman.training.feed import Feed
@@ -98,6 +99,8 @@ def graphs_of(forward: Forward, config: RunConfig, warn: Callable[[str], None]) 
     """What repeats small microbatches; None without static shapes, or without a GPU to repeat them."""
     if not config.training.static_shapes or forward.arithmetic.device.type != "cuda":
         return None
+    if forward.new_rows:  # their gradient is taken out of another one, which a graph would look for at the next step
+        return None
     trained = [parameter for parameter in forward.model.parameters() if parameter.requires_grad]
     return Graphs(trained, cuda_recorder(), warn)
 
@@ -142,7 +145,15 @@ def _forward(
         forward = replace(forward, lora=adapters.Lora(model, config.model, training.seed))
     if training.vocabulary == "active":
         forward = replace(forward, active=ActiveVocabulary(model, made.corpus.rows, run_folder(config)))
+    if forward.lora and config.data.new_language:
+        forward = replace(forward, new_rows=NewRows(model, _num_new(forward, made)))
     return forward
+
+
+def _num_new(forward: Forward, made: Inputs) -> int:
+    """How many of the rows that the model holds lie behind those of NLLB's own tokens."""
+    first = made.vocabulary.first_new
+    return int((forward.active.rows_A >= first).sum()) if forward.active else nllb.num_rows(forward.model) - first
 
 
 def _check_first_batch(forward: Forward, loader: Loader, made: Inputs, journal: Journal) -> None:
@@ -154,5 +165,5 @@ def _check_first_batch(forward: Forward, loader: Loader, made: Inputs, journal: 
     with torch.inference_mode():
         nats = forward.plain().nats(few)
     forward.model.train()
-    if warning := nllb.check_first_loss(float(nats.plain) / few.target_tokens, rows, made.from_scratch):
+    if warning := nllb.check_first_loss(float(nats.plain) / few.target_tokens, rows, made.may_guess):
         journal.append(Warned(message=warning))

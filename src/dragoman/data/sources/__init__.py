@@ -11,7 +11,7 @@ import contextlib
 import difflib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from dragoman.data.sources.gettext import Domain, GettextSource, find_domains, f
 from dragoman.data.sources.jsonl import JsonlSource
 from dragoman.data.sources.rows import BadRow, OnBadRows, Pair, Rows, Source
 from dragoman.data.sources.tsv import TsvSource
-from dragoman.errors import InputError
+from dragoman.errors import InputError, UnknownLanguageError
 from dragoman.languages import Direction
 
 __all__ = ["BadRow", "OnBadRows", "Pair", "Rows", "Source", "check_data", "open_sources"]
@@ -64,7 +64,7 @@ def open_sources(
     """
     sources: list[Source] = []
     offered: list[Domain] = []
-    for entry in _serving([_parse(text) for text in data], direction):
+    for entry in _serving(list(_entries_beside(data, direction)), direction):
         if entry.place.startswith(GETTEXT_PREFIX):
             catalogues = [(f"gettext:{name}", find_package(name)) for name in _packages(entry)]
         elif (path := _existing_path(entry)).is_dir():
@@ -89,7 +89,8 @@ def check_data(data: Sequence[str], directions: Sequence[Direction]) -> None:
         InputError: An entry tied to a direction serves none of `directions`; or a file
             whose columns name no languages would serve several of them.
     """
-    entries = [_parse(text) for text in data]
+    new = languages.new_among(code for way in directions for code in (way.source, way.target))
+    entries = [_parse(text, new) for text in data]
     used = {entry for direction in directions for entry in _serving(entries, direction)}
     trained = " ".join(map(str, directions))
     for entry in entries:
@@ -115,13 +116,26 @@ def _serving(entries: list[Entry], direction: Direction) -> list[Entry]:
     return [entry for entry in entries if entry.direction in (None, tie)]
 
 
-def _parse(text: str) -> Entry:
+def _entries_beside(data: Sequence[str], direction: Direction) -> Iterator[Entry]:
+    """The entries, without those whose pair names languages that neither NLLB nor this direction has."""
+    new = languages.new_among((direction.source, direction.target))
+    for text in data:
+        try:
+            yield _parse(text, new)
+        except InputError as error:
+            # Another direction of the run is taught that language; `check_data` has seen all of them.
+            if not isinstance(error.__cause__, UnknownLanguageError) or error.__cause__.candidates:
+                raise
+
+
+def _parse(text: str, new: Sequence[str]) -> Entry:
+    """An entry taken apart; its pair may name `new` languages besides NLLB's."""
     prefix, equals, place = text.partition("=")
     # What holds a separator or a dot is the beginning of a path that happens to hold "=".
     if not equals or re.search(r"[/\\.]", prefix):
         return _entry(text, None, text)
     try:
-        return _entry(text, languages.parse_pair(prefix), place)
+        return _entry(text, languages.parse_pair(prefix, new), place)
     except InputError as error:
         if _exists(text):
             return _entry(text, None, text)

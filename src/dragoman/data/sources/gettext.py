@@ -47,7 +47,7 @@ class Domain(NamedTuple):
         NLLB does not tell pt from pt_BR; the locale with the fewest parts is taken, then
         the shortest, then the first in the alphabet.
         """
-        locales = [locale for locale in self.catalogues if code_of(locale) == code]
+        locales = [locale for locale in self.catalogues if code_of(locale, code) == code]
         return min(locales, key=_generality, default=None)
 
 
@@ -240,13 +240,16 @@ _SCRIPT_MODIFIERS = {"latin": "Latn", "cyrillic": "Cyrl", "devanagari": "Deva", 
 
 
 @lru_cache(maxsize=4096)
-def code_of(locale: str) -> str | None:
-    """The NLLB code of a POSIX locale name such as pt_BR, zh_TW.Big5 or sr@latin; None if it names no one code."""
+def code_of(locale: str, wanted: str = "") -> str | None:
+    """The NLLB code of a POSIX locale name such as pt_BR, zh_TW.Big5 or sr@latin; None if it names no one code.
+
+    It may also be the `wanted` one that NLLB lacks.
+    """
     name, _, modifier = locale.partition("@")
     language, *rest = name.partition(".")[0].split("_")
     script = [_SCRIPT_MODIFIERS[modifier]] if modifier in _SCRIPT_MODIFIERS else []
     try:
-        return languages.resolve("-".join([language, *script, *rest]))
+        return languages.resolve("-".join([language, *script, *rest]), languages.new_among([wanted]))
     except UnknownLanguageError:
         return None
 

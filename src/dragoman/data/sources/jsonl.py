@@ -66,7 +66,7 @@ class JsonlSource(FileSource):
         return self._side(row, self.direction.source), self._side(row, self.direction.target)
 
     def _side(self, row: dict[str, Any], code: str) -> str:
-        keys = [key for key in row if _code(key) == code]
+        keys = [key for key in row if _code(key, code) == code]
         if not keys:
             shown = ", ".join(map(_quote, islice(row, MAX_SHOWN_KEYS))) or "(none)"
             raise _NotAPairError(f"no {code} side among the keys {shown}{', …' * (len(row) > MAX_SHOWN_KEYS)}")
@@ -144,14 +144,14 @@ _TAG = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*")
 
 
 @lru_cache(maxsize=4096)
-def _code(key: str) -> str | None:
-    """The NLLB code that a key names; None for "id", "score" and the like.
+def _code(key: str, wanted: str) -> str | None:
+    """The NLLB code, or the `wanted` one that NLLB lacks, that a key names; None for "id", "score" and the like.
 
     "id" is Indonesian as well: it counts as a side only where a direction asks for ind_Latn.
     """
     if not _TAG.fullmatch(key):  # resolve would look a long word up among the names of languages
         return None
     try:
-        return languages.resolve(key)
+        return languages.resolve(key, languages.new_among([wanted]))
     except UnknownLanguageError:
         return None
