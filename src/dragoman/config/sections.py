@@ -45,9 +45,10 @@ class DataConfig(FrozenModel):
     language_pairs: list[str] = []
     """Directions to learn, as SOURCE-TARGET: `en-fr en-de`, `eng_Latn-fra_Latn`."""
 
-    data: list[str] = []
-    """Where the pairs are: TSV or JSONL files, a folder of gettext catalogues, `gettext:PACKAGE,PACKAGE`
-    (catalogues of installed Python packages), each for all pairs or as `en-fr=FILE` for one."""
+    data: list[str] = ["Helsinki-NLP/opus-100"]
+    """Where the pairs are: files (TSV, CSV, JSONL, Parquet, Arrow, TMX, XLIFF, PO; two in Moses format: `x.en x.fr`), a
+    folder of gettext catalogues, `gettext:PACKAGE,PACKAGE` (catalogues of installed Python packages), or data sets on
+    the Hub, `USER/NAME@REVISION`; each for all pairs or as `en-fr=FILE` for one."""
 
     max_samples: Annotated[int, Field(ge=1)] | None = None
     """Train on at most this many pairs per direction, drawn with the seed from the whole source."""
