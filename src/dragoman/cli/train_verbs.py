@@ -40,7 +40,16 @@ def estimate(
 
 
 @verb(app, TRAIN)
-def prepare(*, options: Options = RunConfig(), config: ConfigFile = None, json: AsJson = False) -> None:
+def prepare(
+    *,
+    dump: Annotated[
+        Path | None,
+        Parameter(help="Only write every pair as it is read, before any cleaning, to this JSONL file; needs no model."),
+    ] = None,
+    options: Options = RunConfig(),
+    config: ConfigFile = None,
+    json: AsJson = False,
+) -> None:
     """Read, clean, split and encode the data of a run, and show what became of every row.
 
     Examples:
@@ -48,9 +57,14 @@ def prepare(*, options: Options = RunConfig(), config: ConfigFile = None, json: 
         dragoman prepare --language-pairs en-fr --data en-fr=pairs.tsv --model scratch:tiny
 
         dragoman prepare -c run.yaml --json
+
+        dragoman prepare --language-pairs en-fr --data memory.tmx --dump pairs.jsonl
     """
     from dragoman.training import prepared
 
+    if dump is not None:
+        reports.dumped(prepared.dump(settings.load(options, config), dump), dump, as_json=json)
+        return
     reports.prepared(prepared.prepare(settings.load(options, config)), as_json=json)
 
 

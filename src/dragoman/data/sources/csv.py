@@ -44,7 +44,7 @@ class CsvSource(FileSource):
                 self.rows.reject(BadRow(self.path, number, cells, ""))
             elif len(cells) <= max(places):
                 count = "1 column" if len(cells) == 1 else f"{len(cells)} columns"
-                why = f"{count}, expected at least {max(places) + 1} (source,target)"
+                why = f"{count}, expected {max(places) + 1} or more (source,target)"
                 self.rows.reject(BadRow(self.path, number, why, ",".join(cells)))
             elif has_lone_surrogate((source := cells[places[0]]) + (target := cells[places[1]])):
                 self.rows.reject(BadRow(self.path, number, "its bytes are not UTF-8", ",".join(cells)))

@@ -83,7 +83,7 @@ def open_moses(entry: Entry, paths: Sequence[Path], how: How) -> list[Source]:
     if len(sides) == 1:
         (tag,) = sides
         other = next((code for code in (how.direction.target, how.direction.source) if not tags.fits(tag, code)), "")
-        name = f"{moses.side_of(paths[0]).stem}.{other.partition('_')[0]}"
+        name = f"{moses.side_of(paths[0]).stem}.{tags.short(other)}"
         raise InputError(
             f"--data {entry.text}: one side of a pair; the file in the other language is missing",
             f"name both: {paths[0]} {paths[0].with_name(name)}",

@@ -4,6 +4,7 @@ Entities that a document declares are never replaced, wherever they point: a doc
 that uses one is refused, and so is one that is cut off. Nothing is fetched.
 """
 
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -53,10 +54,9 @@ def units(path: Path, root: str, wanted: Collection[str], around: Collection[str
         try:
             yield from _walk(path, file, root, wanted, around)
         except etree.XMLSyntaxError as error:
+            why = re.sub(r", line \d+, column \d+$", "", str(error.msg))
             where = f" line {error.lineno:,}" if error.lineno else ""
-            raise DataError(
-                f"{path}{where}: damaged or no XML: {error.msg}", "export or download the file again"
-            ) from error
+            raise DataError(f"{path}{where}: damaged or no XML: {why}", "export or download the file again") from error
 
 
 def _walk(path: Path, file: Any, root: str, wanted: Collection[str], around: Collection[str]) -> Iterator[Element]:

@@ -55,6 +55,13 @@ def names_some(tag: str, codes: Iterable[str]) -> bool:
     return bool(found["code"] or found["candidates"]) or any(fits(tag, code) for code in codes)
 
 
+def short(code: str) -> str:
+    """The shortest tag for the language of a code: `fr` for `fra_Latn`."""
+    from langcodes import standardize_tag
+
+    return standardize_tag(code.partition("_")[0])
+
+
 def _candidates(found: dict[str, object]) -> list[str]:
     return cast("list[str]", found["candidates"])
 

@@ -1,0 +1,24 @@
+"""Data sets on the Hub, tied to the commit that a run was begun with.
+
+The commit stands in the run's own settings, which travel with every checkpoint: whoever
+continues the run, on whichever machine, reads the same bytes.
+"""
+
+from pathlib import Path
+
+from dragoman.checkpoint.run_folder import stored_config
+from dragoman.config import RunConfig
+from dragoman.data.sources import pinned as pinned_entries
+
+
+def pinned(config: RunConfig, folder: Path) -> RunConfig:
+    """The configuration with a commit behind every data set: that of the run in `folder`, else the newest.
+
+    Raises:
+        DataError: The Hub does not tell the newest, and was never asked before.
+    """
+    stored = stored_config(folder)
+    data = pinned_entries(config.data.data, stored.data.data if stored else ())
+    if data == config.data.data:
+        return config
+    return config.model_copy(update={"data": config.data.model_copy(update={"data": data})})
