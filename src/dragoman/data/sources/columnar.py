@@ -7,6 +7,7 @@ languages, or `source` and `target`; the columns that are not needed are not rea
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os import SEEK_END
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -23,6 +24,7 @@ Batch: TypeAlias = Any
 """A record batch of pyarrow."""
 
 PARQUET_ENDING = ".parquet"
+_END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 _BATCH_ROWS = 1024
 _BUFFER_BYTES = 1 << 20
 
@@ -139,6 +141,11 @@ def _arrow(file: Any) -> tuple[Schema, Iterator[Batch]]:
     if file.peek(6)[:6] == b"ARROW1":
         whole = ipc.open_file(file)
         return whole.schema, (whole.get_batch(number) for number in range(whole.num_record_batches))
+    # A stream without its end mark may have been cut off between two batches, where nothing else tells.
+    file.seek(-len(_END_OF_STREAM), SEEK_END)
+    if file.read() != _END_OF_STREAM:
+        raise ValueError("cut off: its end is missing")
+    file.seek(0)
     stream = ipc.open_stream(file)
     return stream.schema, iter(stream)
 
