@@ -69,7 +69,8 @@ def all_sides(device: torch.device) -> list[Side]:
         return [*theirs.sides("bf16", (64, 128)), *ours.ladder("bf16", (64, 128))]
     half = "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
     larger = (64, 128, 256, 512)
-    return [*theirs.sides(half, larger, recipe_precision="fp16"), *ours.ladder(half, larger)]
+    graphs = ours.Rung(f"dragoman active {half} 16, graphs", ours.ACTIVE | {"precision": half, "static_shapes": True})
+    return [*theirs.sides(half, larger, recipe_precision="fp16"), *ours.ladder(half, larger), graphs]
 
 
 def part(lab: Lab, sides: Sequence[Side]) -> dict[str, Any]:

@@ -29,7 +29,9 @@ from dragoman.model.vocabulary import load as load_tokenizer
 from dragoman.store.disk import Disk
 from dragoman.training import forward as forward_pass
 from dragoman.training import inputs, trainee
+from dragoman.training.feed import Feed
 from dragoman.training.forward import Forward
+from dragoman.training.graphs import Graphs
 from dragoman.training.optimizer import Arithmetic, build
 from dragoman.training.step import StepResult, train_step
 
@@ -173,14 +175,23 @@ class Training:
     corpus: Corpus
     forward: Forward
     optimizer: torch.optim.Optimizer
-    loader: Loader
+    feed: Feed
+    graphs: Graphs | None
     scaler: torch.amp.GradScaler
 
     def step(self, number: int, rate: float) -> StepResult:
         """One step at a learning rate; on a GPU nobody has waited for it yet."""
         training = self.config.training
         return train_step(
-            self.forward, self.optimizer, self.scaler, self.loader, training, step=number, limit=NO_LIMIT, rate=rate
+            self.forward,
+            self.optimizer,
+            self.scaler,
+            self.feed,
+            training,
+            step=number,
+            limit=NO_LIMIT,
+            rate=rate,
+            graphs=self.graphs,
         )
 
     def loss(self, number: int, rate: float) -> float:
@@ -239,7 +250,10 @@ def _training(config: RunConfig, corpus: Corpus, model: Any, arithmetic: Arithme
         training.gradient_checkpointing == "on",
     )
     loader = Loader(corpus, trainee.plan_of(config, corpus), active=is_active)
-    return Training(config, corpus, forward, build(model.named_parameters(), training), loader, arithmetic.scaler())
+    feed, graphs = trainee.feed_of(forward, config, loader), trainee.graphs_of(forward, config, print)
+    return Training(
+        config, corpus, forward, build(model.named_parameters(), training), feed, graphs, arithmetic.scaler()
+    )
 
 
 def run(

@@ -37,7 +37,7 @@ import torch
 
 from dragoman import journal
 from dragoman.config import from_flat
-from dragoman.model import memory, scratch
+from dragoman.model import scratch, sizes
 from dragoman.store.disk import Disk
 from dragoman.training import loop, saving, snapshot
 from dragoman.training.saver import Attempt
@@ -227,7 +227,7 @@ def report(sessions: list[Blocks], slower: dict[str, dict[str, list[float]]], lo
     for blocks in sessions:
         lines += [_row(blocks, way) for way in blocks.ways if way != "none"]
     speed = size / statistics.median([seconds for blocks in sessions for seconds in blocks.copies])
-    large = memory.KNOWN[LARGE].checkpoint_bytes / 1e9
+    large = sizes.KNOWN[LARGE].checkpoint_bytes / 1e9
     lines += [
         "",
         f"The copy alone runs at {speed:.1f} GB/s; the first of a session, into fresh memory, at "

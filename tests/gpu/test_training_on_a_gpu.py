@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from dragoman.journal import Warned
+from dragoman.training import graphs
 from dragoman.training.snapshot import HostBuffers
 from tests.support.sessions import Lab, final, trained
 
@@ -20,6 +22,8 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
         {"adapter": "lora", "vocabulary": "active"},
         {"optimizer": "adamw8bit"},
         {"optimizer": "adafactor", "precision": "fp16"},
+        {"static_shapes": True, "precision": "fp16"},
+        {"static_shapes": True, "vocabulary": "full"},
     ],
     ids=str,
 )
@@ -34,6 +38,25 @@ def test_a_deterministic_resume_is_bit_identical(
     assert lab.train("stopped").exit_code == 0
     assert trained(tmp_path / "stopped") == trained(tmp_path / "plain")
     assert final(tmp_path / "stopped") == final(tmp_path / "plain")
+
+
+@pytest.mark.parametrize("options", [{"precision": "fp32"}, {"precision": "fp16"}, {"adapter": "lora"}], ids=str)
+def test_graphs_repeat_what_the_plain_pass_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, str]
+) -> None:
+    """In deterministic mode bit for bit: dropout, negatives and accumulation included."""
+    lab = Lab(tmp_path, {"device": "cuda", "deterministic": True, "static_shapes": True, "max_steps": 30} | options)
+    replays: list[int] = []
+    real = torch.cuda.CUDAGraph.replay
+    monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda self: replays.append(1) or real(self))
+    monkeypatch.setattr(graphs, "SEEN_BEFORE", 1)
+    lab.train("graphs")
+    assert not [event.message for event in lab.events if isinstance(event, Warned) and "CUDA graphs" in event.message]
+    assert len(replays) > 20
+    monkeypatch.setattr(graphs, "SEEN_BEFORE", 10**6)
+    lab.prepared("plain", like="graphs")
+    lab.train("plain")
+    assert trained(tmp_path / "graphs") == trained(tmp_path / "plain")
 
 
 def test_a_copy_that_runs_beside_the_training_holds_what_was_there_when_it_was_asked_for() -> None:

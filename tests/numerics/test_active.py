@@ -1,6 +1,7 @@
 """Training only the rows that the corpus uses: what is trained, what stays, and that nobody else can tell."""
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ from dragoman.checkpoint.log import RunLog
 from dragoman.data.batch_plan import BatchPlan
 from dragoman.data.corpus import open_corpus
 from dragoman.data.loader import Loader
+from dragoman.errors import InputError
 from dragoman.journal import Evaluated, Warned
 from dragoman.model import active as active_vocabulary
-from dragoman.model import nllb
+from dragoman.model import derived, nllb
 from dragoman.model.active import ActiveVocabulary, outside_mass
+from dragoman.model.derived import RowFile
 from dragoman.store.local import FolderStore
 from dragoman.training.forward import Forward
+from dragoman.training.snapshot import HostBuffers, num_bytes
 from tests.support.sessions import Lab, final, trained
 from tests.support.tiny import CPU, Tiny, make
 
@@ -57,7 +61,7 @@ def test_only_the_rows_of_the_corpus_are_held_and_trained(run: Tiny) -> None:
     assert len(active.others) >= SPARE
     assert model.model.shared.weight.shape == (len(rows), 128)
     nllb.check(model, Path())  # all embeddings are tied still
-    assert sorted([*rows, *active.others]) == list(range(len(active.whole_VD)))
+    assert sorted([*rows, *active.others]) == list(range(len(active.memory)))
 
 
 def test_with_every_other_row_as_a_negative_the_loss_is_the_whole_one(
@@ -68,7 +72,7 @@ def test_with_every_other_row_as_a_negative_the_loss_is_the_whole_one(
     expected = run.forward(whole).backward(batch, None)
     model, active = shrunk(run, torch.float64)
     places = run.active_loader.packed(run.active_loader.batch(0))
-    found = run.forward(model).backward(places, active.negatives(1, model.lm_head.weight))
+    found = run.forward(model).backward(places, active.negatives(1))
     assert float(found.objective.detach()) == pytest.approx(float(expected.objective.detach()), rel=1e-12)
     assert float(found.plain) == pytest.approx(float(expected.plain), rel=1e-12)
     gradient = whole.model.shared.weight.grad[active.rows_A]
@@ -84,7 +88,7 @@ def test_a_sample_estimates_the_whole_loss_without_bias_in_the_sum(run: Tiny) ->
     batch = run.active_loader.packed(run.active_loader.batch(0))
     forward = run.forward(model.eval())
     with torch.no_grad():
-        sampled = [float(forward.nats(batch, active.negatives(seed, model.lm_head.weight)).plain) for seed in range(20)]
+        sampled = [float(forward.nats(batch, active.negatives(seed)).plain) for seed in range(20)]
         none = float(forward.nats(batch).plain)
         with active.whole(model):
             whole = float(forward.nats(run.loader.packed(run.loader.batch(0))).plain)
@@ -94,9 +98,8 @@ def test_a_sample_estimates_the_whole_loss_without_bias_in_the_sum(run: Tiny) ->
 
 
 def test_negatives_are_a_function_of_the_seed_and_never_trained_rows(run: Tiny) -> None:
-    model, active = shrunk(run)
-    like = model.lm_head.weight
-    one, again, other = (active.negatives(seed, like) for seed in (7, 7, 8))
+    _, active = shrunk(run)
+    one, again, other = (active.negatives(seed) for seed in (7, 7, 8))
     assert one is not None
     assert again is not None
     assert other is not None
@@ -104,8 +107,8 @@ def test_negatives_are_a_function_of_the_seed_and_never_trained_rows(run: Tiny) 
     assert not one.rows_KD.equal(other.rows_KD)
     assert not one.rows_KD.requires_grad
     assert one.offset == pytest.approx(math.log(len(active.others) / len(one.rows_KD)))
-    assert one.share * len(one.rows_KD) == pytest.approx(len(active.others) / len(active.whole_VD))
-    known = {row.numpy().tobytes() for row in active.whole_VD[torch.from_numpy(active.others)]}
+    assert one.share * len(one.rows_KD) == pytest.approx(len(active.others) / len(active.memory))
+    known = {row.numpy().tobytes() for row in active.memory.rows(torch.from_numpy(active.others))}
     assert {row.numpy().tobytes() for row in one.rows_KD} <= known
 
 
@@ -120,6 +123,46 @@ def test_within_whole_the_model_is_the_whole_one_and_afterwards_it_is_not(run: T
         nllb.check(model, Path())
     assert model.model.shared.weight is held
     nllb.check(model, Path())
+
+
+def test_what_is_written_is_the_whole_embedding_as_it_was_when_it_was_copied(
+    run: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(derived, "PART_ROWS", 100)
+    model, active = shrunk(run)
+    trained = model.model.shared.weight
+    expected = run.model().model.shared.weight.detach().clone()
+    expected[active.rows_A] += 1
+    trained.data += 1
+    live = {"file": {"embedding": active.spread(trained)}}
+    copies, wait = HostBuffers().copy(live)
+    trained.data += 1
+    wait()
+    assert torch.cat([*derived.parts(copies["file"]["embedding"])]).equal(expected)
+    expected[active.rows_A] += 1
+    assert torch.cat([*derived.parts(live["file"]["embedding"])]).equal(expected)
+    assert num_bytes(live) == trained.nbytes < expected.nbytes, "only what is trained is copied"
+
+
+def test_the_other_rows_are_in_no_memory_and_leave_no_file(run: Tiny, tmp_path: Path) -> None:
+    whole = torch.randn(40_000, 1024)
+    held = RowFile(whole, tmp_path)
+    del whole
+    assert not list(tmp_path.iterdir())
+    before = resident_bytes()
+    for seed in range(20):
+        held.rows(torch.randint(len(held), (2048,), generator=torch.Generator().manual_seed(seed)))
+    assert resident_bytes() - before < 40e6, "all rows are 164 MB, and every one was read"
+
+
+def test_without_room_for_the_other_rows_nothing_begins(run: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no room for the rows that are not trained, 0\.0 GB"):
+        ActiveVocabulary(run.model(), run.made.corpus.rows, tmp_path / "missing")
+
+
+def resident_bytes() -> int:
+    """Of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_the_mass_outside_is_that_of_the_softmax() -> None:

@@ -21,9 +21,10 @@ from dragoman.data.corpus import open_corpus
 from dragoman.data.loader import Loader
 from dragoman.errors import Damaged, InputError
 from dragoman.journal import Evaluated, RolledBack, Warned
-from dragoman.model import adapters, nllb
+from dragoman.model import derived, nllb
 from dragoman.model.active import ActiveVocabulary
-from dragoman.model.adapters import Lora, Merged
+from dragoman.model.adapters import Lora
+from dragoman.model.derived import Merged
 from dragoman.model.loss import head_nats
 from dragoman.store.local import FolderStore
 from dragoman.training import fitting, loop, state
@@ -139,7 +140,7 @@ def test_the_merged_model_gives_the_loss_of_the_adapted_one_and_leaves_it_alone(
     merged, batch = run.model(torch.float64).eval(), run.loader.packed(run.loader.batch(0))
     with torch.no_grad():
         expected = float(forward.nats(batch).plain)
-        weights = {name: adapters.computed(weight) for name, weight in state.weights(forward).items()}
+        weights = {name: torch.cat([*derived.parts(weight)]) for name, weight in state.weights(forward).items()}
         state.load_weights(run.forward(merged), weights)
         assert float(run.forward(merged).nats(batch).plain) == pytest.approx(expected, rel=1e-12)
         assert float(run.forward(run.model(torch.float64).eval()).nats(batch).plain) != pytest.approx(
@@ -242,7 +243,10 @@ def test_peft_itself_loads_the_adapter_and_gives_the_outputs_of_the_merged_model
 
 
 def test_a_merged_model_that_is_not_the_trained_one_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Merged, "tensor", lambda self: self.base_OI + 0.9 * self.scale * self.up_OR @ self.down_RI)
+    def wrong(self: Merged) -> Any:
+        yield self.base_OI + 0.9 * self.scale * self.up_OR @ self.down_RI
+
+    monkeypatch.setattr(Merged, "parts", wrong)
     assert lab.train("wrong").outcome == "done"
     told = [event.message for event in lab.events if isinstance(event, Warned)]
     assert "the merged model is not the trained one" in told[-1]

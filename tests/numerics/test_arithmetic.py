@@ -6,20 +6,57 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dragoman.errors import InputError
+from dragoman.training import trainee
 from dragoman.training.forward import Forward
 from dragoman.training.optimizer import Arithmetic, build, choose_arithmetic
 from dragoman.training.step import Settled, train_step
 from tests.support.tiny import CPU, Tiny, make
 
 
-def one_step(run: Tiny, model: Any, scaler: torch.amp.GradScaler, arithmetic: Arithmetic) -> Settled:
+def one_step(run: Tiny, model: Any, scaler: torch.amp.GradScaler, arithmetic: Arithmetic, limit: int = 200) -> Settled:
     optimizer = build(model.named_parameters(), run.config.training)
     forward = Forward(model, arithmetic, smoothing=run.config.training.label_smoothing)
-    return train_step(
-        forward, optimizer, scaler, run.loader, run.config.training, step=0, limit=200, rate=1e-3
-    ).settled()
+    feed = trainee.feed_of(forward, run.config, run.loader)
+    return train_step(forward, optimizer, scaler, feed, run.config.training, step=0, limit=limit, rate=1e-3).settled()
+
+
+class Casts(TorchDispatchMode):
+    """Counts how often a matrix of a layer becomes one of halves."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.rows, self.count = rows, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        is_cast = func is torch.ops.aten._to_copy.default and (kwargs or {}).get("dtype") == torch.bfloat16
+        self.count += (
+            is_cast and isinstance(args[0], torch.nn.Parameter) and args[0].dim() == 2 and len(args[0]) != self.rows
+        )
+        return func(*args, **(kwargs or {}))
+
+
+def test_weights_become_halves_once_a_step_however_it_is_cut(tmp_path: Path) -> None:
+    """And the gradients are those of every microbatch by itself, bit for bit."""
+    run, bf16 = make(tmp_path, dropout=0.0), Arithmetic(torch.device("cpu"), "bf16")
+    counts = []
+    for limit in (10**6, 100):
+        model = run.model()
+        with Casts(len(model.lm_head.weight)) as casts:
+            one_step(run, model, CPU.scaler(), bf16, limit)
+        counts.append(casts.count)
+    assert counts[0] == counts[1] > 20
+    alone, indices = run.model(), run.loader.batch(0)
+    forward = Forward(alone, bf16, smoothing=run.config.training.label_smoothing)
+    parts = list(run.loader.microbatches(indices, 100))
+    for part in parts:
+        forward.backward(run.loader.packed(indices[part]), None, lambda it: it / run.loader.target_tokens(indices))
+    torch.nn.utils.clip_grad_norm_(alone.parameters(), run.config.training.clip_norm)
+    assert len(parts) > 2
+    for (name, one), (_, other) in zip(model.named_parameters(), alone.named_parameters(), strict=True):
+        assert one.grad.equal(other.grad), name
 
 
 def test_a_scaled_step_is_the_unscaled_one(tmp_path: Path) -> None:

@@ -9,10 +9,8 @@ import torch
 from torch import nn
 
 from dragoman.data.loader import PackedBatch
-from dragoman.model import packed
+from dragoman.model import layout, packed
 from tests.support.tiny import Tiny, make
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +110,7 @@ def test_dropout_drops_what_it_says_and_keeps_the_mean(tmp_path: Path) -> None:
 def test_sentences_are_padded_with_their_like_only(spread: float) -> None:
     """However they are grouped, every token has its place; from equal lengths on nothing is padded."""
     source, target = np.array([9, 9, 8, 3, 3]), np.array([7, 7, 5, 5, 2])
-    where = packed.layout(source, target, CPU, spread)
+    where = layout.layout(source, target, spread=spread)
     groups = {0.0: [5], 0.6: [3, 1, 1], 1.0: [2, 1, 1, 1]}[spread]
     assert [side.num_sentences for side in where.source] == groups
     assert [side.num_sentences for side in where.target] == groups

@@ -15,7 +15,7 @@ from dragoman.store.disk import Disk
 from dragoman.store.local import FolderStore
 from dragoman.store.record import CheckpointRecord
 from dragoman.training import loop
-from dragoman.training.loop import Ending
+from dragoman.training.ending import Ending
 from tests.support.runs import make_pairs
 
 PREPARED = ("dragoman/corpus", "dragoman/base")

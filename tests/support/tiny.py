@@ -58,6 +58,8 @@ class Tiny:
     def train(self, model: Any, steps: int, limit: int = 10**6, **options: Any) -> list[Settled]:
         """Train the model in place for `steps` steps, at most `limit` tokens at once."""
         training, forward = self.config.training, self.forward(model, **options)
+        loader = Loader(self.made.corpus, self.plan, active=forward.active is not None)
+        feed = trainee.feed_of(forward, self.config, loader)
         optimizer = build(model.named_parameters(), training)
         scaler = CPU.scaler()
         return [
@@ -65,7 +67,7 @@ class Tiny:
                 forward,
                 optimizer,
                 scaler,
-                self.loader,
+                feed,
                 training,
                 step=step,
                 limit=limit,

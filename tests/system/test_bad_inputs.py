@@ -130,6 +130,11 @@ BAD: dict[str, tuple[Callable[[Path], dict[str, object]], list[str]]] = {
     "unknown preset": (options(model="scratch:huge"), ["there is no scratch:huge", "scratch:tiny or scratch:small"]),
     "no such model": (options(model="nowhere"), ["there is no folder nowhere", "USER/MODEL"]),
     "fp16 on a CPU": (options(precision="fp16"), ["--precision fp16: needs a GPU", "fp32 or bf16"]),
+    "adapters without adapters": (options(lora_rank=8), ["--lora-rank: there are no adapters", "--adapter lora"]),
+    "static shapes of transformers": (
+        options(static_shapes=True, forward="reference"),
+        ["--static-shapes: --forward reference pads as transformers does", "--forward packed"],
+    ),
     "resume must without a run": (options(resume="must"), ["--resume must: there is no run in"]),
 }
 

@@ -25,6 +25,7 @@ OTHER: dict[str, Any] = {
     "revision": "main",
     "adapter": "lora",
     "lora_rank": 4,
+    "static_shapes": True,
     "lora_alpha": 8.0,
     "lora_dropout": 0.1,
     "dropout": 0.2,

@@ -37,6 +37,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]
             constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
         )
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
         configurations = {
             "de-en": {"train": [GERMAN], "test": [[("zwei", "two")]]},
             "en-fr": {"test": [[("test", "essai")]], "train": [FRENCH, MORE_FRENCH], "validation": [[("dev", "dév")]]},

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dragoman.deploy.compare import Comparison
     from dragoman.estimate import Estimate
     from dragoman.store.record import CheckpointRecord
-    from dragoman.training.loop import Ending
+    from dragoman.training.ending import Ending
     from dragoman.training.prepared import Report
 
 

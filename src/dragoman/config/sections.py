@@ -125,6 +125,10 @@ class TrainingConfig(FrozenModel):
     forward: Literal["packed", "reference"] = "packed"
     """Forward pass: without padding, or transformers' own, which gives the same numbers more slowly."""
 
+    static_shapes: bool = False
+    """Pad small microbatches to one of few sizes, so that a GPU repeats each as one CUDA graph instead of some thousand
+    launches; needs --forward packed."""
+
     vocabulary: Literal["full", "active"] = "active"
     """Rows of the embedding that are trained: all, or those that the data can use, beside a sample of the others."""
 

@@ -4,7 +4,7 @@ Of NLLB's 256,206 rows a few languages use a tenth. The model gets an embedding 
 rows alone, so products, gradients and moments of the largest matrix shrink with it. A
 sample of the other rows, frozen and counted for all of them, keeps the model from
 giving them probability that nobody would take back (Jean et al. 2015, section 3.2).
-The other rows stay on the host as they were read, and come back bit for bit.
+The other rows lie in a file, as they were read, and come back bit for bit.
 
 Shape letters: V rows of the whole embedding, A of them trained, K sampled, D width.
 """
@@ -12,6 +12,7 @@ Shape letters: V rows of the whole embedding, A of them trained, K sampled, D wi
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dragoman.model.derived import RowFile, Spread
 from dragoman.model.loss import Negatives
 
 if TYPE_CHECKING:
@@ -34,37 +36,41 @@ CHUNK = 256
 class ActiveVocabulary:
     """The rows that are trained, and the memory of those that are not."""
 
-    def __init__(self, model: "M2M100ForConditionalGeneration", rows: NDArray[np.int64]) -> None:
+    def __init__(
+        self, model: "M2M100ForConditionalGeneration", rows: NDArray[np.int64], folder: Path | None = None
+    ) -> None:
         """Give the model an embedding of `rows` only.
 
         Args:
             model: With its whole embedding; its tokens are places in `rows` from now on.
             rows: Token ids, sorted, each once; frozen where the whole embedding is.
+            folder: Where the file of all rows lies; the system's place for such files when left out.
+
+        Raises:
+            InputError: There is no room for that file.
         """
         trains = _embedding(model).requires_grad
         whole = _embedding(model).detach()
         self.rows_A = torch.from_numpy(rows)
-        self.whole_VD = whole.to("cpu", copy=True)
-        """The embedding as it was; rows that are trained are as they were last asked for."""
+        self.memory = RowFile(whole, folder)
+        """The embedding as it was; rows that are trained are not read from it."""
         self.others = np.setdiff1d(np.arange(len(whole)), rows, assume_unique=True)
         _give(model, nn.Parameter(whole[self.rows_A.to(whole.device)], requires_grad=trains))
 
     def take(self, whole_VD: Tensor, trained_AD: Tensor) -> None:
         """Read another state of the whole embedding: into the memory, and its rows into the trained ones."""
-        self.whole_VD.copy_(whole_VD)
+        self.memory.take(whole_VD)
         trained_AD.copy_(whole_VD[self.rows_A])
 
-    def put_back(self, trained_AD: Tensor) -> Tensor:
-        """The whole embedding, on the host, with the trained rows as they are; the same memory at each call."""
-        self.whole_VD[self.rows_A] = trained_AD.detach().to(self.whole_VD.device)
-        return self.whole_VD
+    def spread(self, trained_AD: Tensor) -> Spread:
+        """The whole embedding with the trained rows as they are, not put together yet."""
+        return Spread(self.memory, self.rows_A, trained_AD)
 
-    def negatives(self, seed: int, like: Tensor) -> Negatives | None:
-        """A sample of the rows that are not trained; all of them where they are few; None when there are none.
+    def negatives(self, seed: int) -> Negatives | None:
+        """A sample of the rows that are not trained, on the host; all where they are few, None when there are none.
 
         Args:
             seed: Of this step.
-            like: A tensor of the wanted device and dtype.
         """
         if not len(self.others):
             return None
@@ -72,15 +78,21 @@ class ActiveVocabulary:
         if sampled < len(self.others):
             # With repetition: the estimate of the sum stays unbiased, and no permutation of V rows is needed.
             chosen = self.others[np.random.default_rng(seed).integers(len(self.others), size=sampled)]
-        rows_KD = self.whole_VD[torch.from_numpy(chosen)].to(like.device, like.dtype, non_blocking=True)
+        rows_KD = self.memory.rows(torch.from_numpy(chosen))
         each = len(self.others) / sampled
-        return Negatives(rows_KD, math.log(each), each / len(self.whole_VD))
+        return Negatives(rows_KD, math.log(each), each / len(self.memory))
 
     @contextmanager
     def whole(self, model: "M2M100ForConditionalGeneration") -> Iterator[None]:
         """Lend the model its whole embedding, with which it reads and writes token ids as anywhere else."""
         trained = _embedding(model)
-        _give(model, nn.Parameter(self.put_back(trained).to(trained.device, trained.dtype), requires_grad=False))
+        whole = trained.new_empty(self.memory.shape)
+        start = 0
+        for part in self.spread(trained).parts():
+            whole[start : start + len(part)] = part.to(whole.device, whole.dtype)
+            start += len(part)
+        _give(model, nn.Parameter(whole, requires_grad=False))
+        del whole
         try:
             yield
         finally:

@@ -11,7 +11,6 @@ import json
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from dragoman.config import ModelConfig
 from dragoman.errors import Damaged, InputError
+from dragoman.model.derived import Frozen, Merged
 
 if TYPE_CHECKING:
     from transformers import M2M100ForConditionalGeneration
@@ -29,51 +29,6 @@ NAME = "default"
 """What peft calls the only adapter of a model."""
 _PREFIX = "base_model.model."
 """Before the names in peft's files."""
-
-
-@dataclass(frozen=True)
-class Merged:
-    """A frozen matrix with its adapter added; computed when it is asked for, so that no second model is held."""
-
-    base_OI: Tensor
-    down_RI: Tensor
-    up_OR: Tensor
-    scale: float
-
-    def tensor(self) -> Tensor:
-        """The sum, in the frozen matrix's precision and on its device; fresh memory at each call."""
-        with torch.no_grad():
-            return torch.addmm(self.base_OI, self.up_OR, self.down_RI, alpha=self.scale)
-
-    @property
-    def shape(self) -> torch.Size:
-        """(O, I)."""
-        return self.base_OI.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of its numbers."""
-        return self.base_OI.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where it is computed."""
-        return self.base_OI.device
-
-    @property
-    def is_cuda(self) -> bool:
-        """Whether that is a GPU."""
-        return self.base_OI.is_cuda
-
-    @property
-    def nbytes(self) -> int:
-        """Its size once it is computed."""
-        return self.base_OI.nbytes
-
-
-def computed(tensor: Tensor | Merged) -> Tensor:
-    """The tensor itself, or what is asked for here."""
-    return tensor.tensor() if isinstance(tensor, Merged) else tensor.detach()
 
 
 def check(options: ModelConfig) -> None:
@@ -164,12 +119,12 @@ class Lora:
         for name, tensor in ours.items():
             tensor.copy_(stored[name])
 
-    def frozen(self) -> dict[str, Tensor]:
+    def frozen(self) -> dict[str, Frozen]:
         """The matrices that have adapters, without them, by the names in the model."""
-        return {f"{path}.weight": layer.base_layer.weight.detach() for path, layer in self._layers.items()}
+        return {f"{path}.weight": Frozen(layer.base_layer.weight.detach()) for path, layer in self._layers.items()}
 
     def merged(self) -> dict[str, Merged]:
-        """The same matrices with their adapters added, not computed yet."""
+        """The same matrices with their adapters added, computed when they are written."""
         return {
             f"{path}.weight": Merged(
                 layer.base_layer.weight.detach(), down_RI.detach(), up_OR.detach(), layer.scaling[NAME]

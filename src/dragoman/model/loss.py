@@ -10,7 +10,7 @@ to the next one (Hsu et al. 2024, "Liger Kernel", section 3).
 Shape letters: N target tokens, D model width, V vocabulary rows, K sampled rows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -38,6 +38,10 @@ class Negatives:
     """Added to their logits: ln of how many rows each one stands for."""
     share: float
     """How many rows each one stands for, by the rows of the whole vocabulary."""
+
+    def on(self, device: torch.device) -> "Negatives":
+        """The same, with its rows on the device; a GPU is not waited for."""
+        return replace(self, rows_KD=self.rows_KD.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def head_nats(
     Args:
         hidden_ND: Last hidden states.
         weight_VD: The output embedding.
-        labels_N: Rows of the target tokens.
+        labels_N: Rows of the target tokens; a negative one is no token and counts for nothing.
         smoothing: Label smoothing.
         negatives: A sample that stands for further, frozen rows.
         chunk_bytes: Logits of a chunk have at most this size, or are those of one token.
@@ -153,6 +157,8 @@ class _Pass:
         hidden, labels, smoothing = self.hidden_ND[part], labels_N[part], self.target.smoothing
         logits = (hidden @ self.weight_VD.T).to(self.wide)
         sampled = (hidden @ self.rows_KD.T).to(self.wide) if self.rows_KD is not None else None
+        is_real = (labels >= 0).to(self.wide)
+        labels = labels.clamp(min=0)
         label = logits.gather(-1, labels[:, None]).squeeze(-1)
         spread = self.target.each * logits.sum(-1) if smoothing else 0.0
         largest = logits.amax(-1)
@@ -164,23 +170,28 @@ class _Pass:
         if sampled is not None:
             mass += sampled.sub_(largest[:, None]).exp_().sum(-1)
         log_total = largest + mass.log()
-        self.plain += (log_total - label).sum()
-        self.objective += (log_total - (1 - smoothing) * label - spread).sum()
+        self.plain += ((log_total - label) * is_real).sum()
+        self.objective += ((log_total - (1 - smoothing) * label - spread) * is_real).sum()
         if self.hidden_gradient is not None or self.weight_gradient is not None:
-            self._differentiate(part, logits.div_(mass[:, None]), sampled, mass, labels)
+            self._differentiate(part, logits, sampled, mass, labels, is_real)
 
     def _differentiate(
-        self, part: slice, gradient: Tensor, sampled: Tensor | None, mass: Tensor, labels: Tensor
+        self, part: slice, masses: Tensor, sampled: Tensor | None, mass: Tensor, labels: Tensor, is_real: Tensor
     ) -> None:
-        """Turn probabilities into the gradient of the logits, and that into those of both factors."""
-        gradient.sub_(self.target.each)
-        label = labels[:, None]
-        gradient.scatter_add_(-1, label, gradient.new_full(label.shape, self.target.smoothing - 1))
+        """Turn masses into the gradient of the logits, and that into those of both factors."""
+        real = is_real[:, None]
+        share = real / mass[:, None]
+        gradient = masses.mul_(share)
+        if self.target.each:
+            gradient.sub_(self.target.each * real)
+        gradient.scatter_add_(-1, labels[:, None], (self.target.smoothing - 1) * real)
         narrow = self._narrowed(gradient)
         if self.hidden_gradient is not None:
             found = narrow @ self.weight_VD
             if sampled is not None and self.rows_KD is not None:
-                pulled = sampled.div_(mass[:, None]).sub_(self.target.each_negative)
+                pulled = sampled.mul_(share)
+                if self.target.each_negative:
+                    pulled.sub_(self.target.each_negative * real)
                 found = found + self._narrowed(pulled) @ self.rows_KD
             self.hidden_gradient[part] = found.to(self.wide).div_(self.boost)
         if self.weight_gradient is not None:

@@ -169,7 +169,7 @@ def peak_bytes(sizes: Sizes, regime: Regime, tokens: int) -> int:
     backward = _layer_backward_bytes(sizes, regime, tokens) + _head_gradient_bytes(sizes, regime)
     return held + max(
         forward + halves + _head_bytes(sizes, regime, tokens),
-        forward + (0 if regime.gradient_checkpointing else halves) + backward,
+        forward + halves + backward,
         gradients + _tied_bytes(sizes, regime),
         gradients + _update_bytes(sizes, regime),
     )

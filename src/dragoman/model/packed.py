@@ -11,76 +11,17 @@ Shape letters: N tokens of a row, B sentences, L their padded length, H heads, D
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from dragoman.model.layout import FIRST_POSITION, Layout, Side
+
 if TYPE_CHECKING:
     from transformers import M2M100ForConditionalGeneration
-
-SPREAD = 0.6
-"""A group of sentences holds none shorter than this share of its longest, on either side."""
-FIRST_POSITION = 2
-"""M2M100 counts positions from the padding index plus one."""
-
-
-class Side(NamedTuple):
-    """One group of sentences, source or target: where its tokens stand in the row and in the padded grid."""
-
-    start: int
-    end: int
-    num_sentences: int
-    length: int
-    place_N: Tensor | None
-    """Where each token goes in the grid of B x L; None when nothing is padded."""
-    mask_B11L: Tensor | None
-    """True at tokens; None when nothing is padded."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where everything stands: made once for a microbatch, used by every layer."""
-
-    source: list[Side]
-    target: list[Side]
-    source_positions_N: Tensor
-    target_positions_N: Tensor
-
-
-def layout(
-    source_lengths_B: NDArray[np.int64],
-    target_lengths_B: NDArray[np.int64],
-    device: torch.device,
-    spread: float = SPREAD,
-) -> Layout:
-    """Group the sentences of a batch, whose pairs are sorted by length, and number their tokens.
-
-    Args:
-        source_lengths_B: Tokens of each source.
-        target_lengths_B: Tokens of each target, of the same pairs.
-        device: Where the index tensors are wanted.
-        spread: Shortest sentence of a group as a share of its longest; 0 makes one group.
-    """
-    cuts = _cuts(source_lengths_B, target_lengths_B, spread)
-    return Layout(
-        _sides(source_lengths_B, cuts, device),
-        _sides(target_lengths_B, cuts, device),
-        on(_positions(source_lengths_B) + FIRST_POSITION, device),
-        on(_positions(target_lengths_B) + FIRST_POSITION, device),
-    )
-
-
-def on(array: NDArray[Any], device: torch.device) -> Tensor:
-    """An array as a tensor on the device; a GPU is not waited for."""
-    tensor = torch.from_numpy(array)
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor
 
 
 @dataclass(frozen=True)
@@ -209,76 +150,52 @@ def _side_by_side(row_ND: Tensor, side: Side, heads: int) -> Tensor:
     """The group's tokens as (B, H, L, D / H), padded with zeros."""
     tokens = row_ND[side.start : side.end]
     if side.place_N is not None:
-        tokens = _Pad.apply(tokens, side.place_N, side.num_sentences * side.length)
+        tokens = _Pad.apply(tokens, side.place_N, side.places, side.spare)
     return tokens.view(side.num_sentences, side.length, heads, -1).transpose(1, 2)
 
 
 def _in_a_row(found_BHLD: Tensor, side: Side) -> Tensor:
     """Back to (N, D), without the padding."""
-    grid = found_BHLD.transpose(1, 2).reshape(side.num_sentences * side.length, -1)
-    return grid if side.place_N is None else _Unpad.apply(grid, side.place_N)
+    grid = found_BHLD.transpose(1, 2).reshape(side.places, -1)
+    return grid if side.place_N is None else _Unpad.apply(grid, side.place_N, side.spare)
 
 
 class _Pad(torch.autograd.Function):
-    """Rows to distinct places of a larger grid of zeros; the gradient only has to be picked up there."""
+    """Rows to distinct places of a larger grid of zeros; the gradient only has to be picked up there.
+
+    Rows with a place behind the grid are left out, and get a gradient of zero.
+    """
 
     @staticmethod
-    def forward(ctx: Any, row_ND: Tensor, place_N: Tensor, size: int) -> Tensor:
+    def forward(ctx: Any, row_ND: Tensor, place_N: Tensor, size: int, spare: int) -> Tensor:
         ctx.save_for_backward(place_N)
-        return row_ND.new_zeros(size, row_ND.shape[1]).index_copy_(0, place_N, row_ND)
+        ctx.spare = spare
+        return _laid_out(row_ND, place_N, size, spare)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (place_N,) = ctx.saved_tensors
+        return _picked_up(gradients[0], place_N, ctx.spare), None, None, None
+
+
+class _Unpad(torch.autograd.Function):
+    """The rows at distinct places of a grid, zeros for those behind it: the reverse of `_Pad`."""
+
+    @staticmethod
+    def forward(ctx: Any, grid: Tensor, place_N: Tensor, spare: int) -> Tensor:
+        ctx.save_for_backward(place_N)
+        ctx.size, ctx.spare = len(grid), spare
+        return _picked_up(grid, place_N, spare)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (place_N,) = ctx.saved_tensors
-        return gradients[0].index_select(0, place_N), None, None
+        return _laid_out(gradients[0], place_N, ctx.size, ctx.spare), None, None
 
 
-class _Unpad(torch.autograd.Function):
-    """The rows at distinct places of a grid: the reverse of `_Pad`."""
-
-    @staticmethod
-    def forward(ctx: Any, grid: Tensor, place_N: Tensor) -> Tensor:
-        ctx.save_for_backward(place_N)
-        ctx.size = len(grid)
-        return grid.index_select(0, place_N)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (place_N,) = ctx.saved_tensors
-        gradient = gradients[0]
-        return gradient.new_zeros(ctx.size, gradient.shape[1]).index_copy_(0, place_N, gradient), None
+def _laid_out(row_ND: Tensor, place_N: Tensor, size: int, spare: int) -> Tensor:
+    return row_ND.new_zeros(size + spare, row_ND.shape[1]).index_copy_(0, place_N, row_ND)[:size]
 
 
-def _cuts(source_B: NDArray[np.int64], target_B: NDArray[np.int64], spread: float) -> list[tuple[int, int]]:
-    """Ranges of sentences that are padded together, in order."""
-    cuts: list[tuple[int, int]] = []
-    start = 0
-    most = least = np.array([source_B[0], target_B[0]])
-    for index, lengths in enumerate(np.stack((source_B, target_B), axis=1)):
-        wider, narrower = np.maximum(most, lengths), np.minimum(least, lengths)
-        if (narrower < spread * wider).any():
-            cuts.append((start, index))
-            start, wider, narrower = index, lengths, lengths
-        most, least = wider, narrower
-    return [*cuts, (start, len(source_B))]
-
-
-def _sides(lengths_B: NDArray[np.int64], cuts: Sequence[tuple[int, int]], device: torch.device) -> list[Side]:
-    ends = np.cumsum(lengths_B)
-    sides: list[Side] = []
-    for first, last in cuts:
-        lengths = lengths_B[first:last]
-        start, longest = int(ends[first] - lengths_B[first]), int(lengths.max())
-        place = mask = None
-        if (lengths != longest).any():
-            sentence = np.repeat(np.arange(last - first), lengths)
-            place = on(sentence * longest + _positions(lengths), device)
-            mask = on((np.arange(longest)[None] < lengths[:, None])[:, None, None], device)
-        sides.append(Side(start, int(ends[last - 1]), last - first, longest, place, mask))
-    return sides
-
-
-def _positions(lengths_B: NDArray[np.int64]) -> NDArray[np.int64]:
-    """0, 1, 2 … within each sentence."""
-    starts = np.cumsum(lengths_B) - lengths_B
-    return np.arange(int(lengths_B.sum())) - np.repeat(starts, lengths_B)
+def _picked_up(grid: Tensor, place_N: Tensor, spare: int) -> Tensor:
+    return (functional.pad(grid, (0, 0, 0, spare)) if spare else grid).index_select(0, place_N)

@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -16,6 +15,7 @@ from dragoman.model import packed as without_padding
 from dragoman.model.active import ActiveVocabulary
 from dragoman.model.adapters import Lora
 from dragoman.model.loss import Nats, Negatives, head_nats
+from dragoman.training.feed import Ready, ready
 from dragoman.training.optimizer import Arithmetic
 
 if TYPE_CHECKING:
@@ -46,53 +46,59 @@ class Forward:
         """The same without label smoothing, as losses are judged."""
         return replace(self, smoothing=0.0)
 
-    def nats(self, batch: PackedBatch, negatives: Negatives | None = None) -> Nats:
-        """Sums of cross-entropies over the batch's target tokens, without a gradient.
+    def nats(self, pairs: PackedBatch | Ready, negatives: Negatives | None = None) -> Nats:
+        """Sums of cross-entropies over the pairs' target tokens, without a gradient.
 
         Args:
-            batch: Its tokens as the model numbers them.
-            negatives: Stand for the rows that the model does not hold.
+            pairs: Their tokens as the model numbers them.
+            negatives: Stand for the rows that the model does not hold; on its device.
         """
         with torch.no_grad():
-            return self._nats(batch, negatives)[0]
+            return self._nats(pairs, negatives)[0]
 
     def backward(
-        self, batch: PackedBatch, negatives: Negatives | None, scaled: Callable[[Tensor], Tensor] = lambda it: it
+        self,
+        pairs: PackedBatch | Ready,
+        negatives: Negatives | None,
+        scaled: Callable[[Tensor], Tensor] = lambda it: it,
     ) -> Nats:
         """The same, and the gradient of the objective added to that of every weight.
 
         Args:
-            batch: Its tokens as the model numbers them.
-            negatives: Stand for the rows that the model does not hold.
+            pairs: Their tokens as the model numbers them.
+            negatives: Stand for the rows that the model does not hold; on its device.
             scaled: Turns the objective into what is differentiated.
         """
-        summed, looked_up = self._nats(batch, negatives)
-        scaled(summed.objective).backward()
+        summed, looked_up = self._nats(pairs, negatives)
+        with torch.autocast(self.arithmetic.device.type, enabled=False):  # one may be open around all microbatches
+            scaled(summed.objective).backward()
         if looked_up:
             weight: Any = self.model.model.shared.weight
             looked_up.add_gradient(weight)
         return summed
 
-    def _nats(self, batch: PackedBatch, negatives: Negatives | None) -> tuple[Nats, without_padding.LookUp | None]:
+    def _nats(
+        self, pairs: PackedBatch | Ready, negatives: Negatives | None
+    ) -> tuple[Nats, without_padding.LookUp | None]:
         with self.arithmetic.autocast():
-            hidden_ND, labels_N, looked_up = self._packed(batch) if self.packed else (*self._padded(batch), None)
+            hidden_ND, labels_N, looked_up = self._packed(pairs) if self.packed else (*self._padded(pairs), None)
             weight_VD = self.model.lm_head.weight
             return head_nats(hidden_ND, weight_VD, labels_N, self.smoothing, negatives), looked_up
 
-    def hidden(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+    def hidden(self, pairs: PackedBatch | Ready) -> tuple[Tensor, Tensor]:
         """Last hidden states and labels of all target tokens, shapes (N, D) and (N,)."""
-        return self._packed(batch)[:2] if self.packed else self._padded(batch)
+        return self._packed(pairs)[:2] if self.packed else self._padded(pairs)
 
-    def _packed(self, batch: PackedBatch) -> tuple[Tensor, Tensor, without_padding.LookUp]:
-        where = without_padding.layout(batch.source_lengths_B, batch.target_lengths_B, self.arithmetic.device)
-        looked_up = without_padding.look_up(self.model, self._on(np.concatenate((batch.source_N, batch.decoder_N))))
+    def _packed(self, pairs: PackedBatch | Ready) -> tuple[Tensor, Tensor, without_padding.LookUp]:
+        made = (pairs if isinstance(pairs, Ready) else ready(pairs)).moved(self._here)
+        looked_up = without_padding.look_up(self.model, made.ids_N)
         hidden_ND = without_padding.hidden(
-            self.model, looked_up, len(batch.source_N), where, checkpointing=self.checkpointing
+            self.model, looked_up, made.num_source, made.where, checkpointing=self.checkpointing
         )
-        return hidden_ND, self._on(batch.labels_N), looked_up
+        return hidden_ND, made.labels_N, looked_up
 
-    def _padded(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
-        rows = batch.padded()
+    def _padded(self, pairs: PackedBatch | Ready) -> tuple[Tensor, Tensor]:
+        rows = (pairs.batch if isinstance(pairs, Ready) else pairs).padded()
         target_mask_BT = self._on(rows.target_mask_BT)
         source_BS, source_mask_BS, decoder_BT = (
             self._on(part) for part in (rows.source_BS, rows.source_mask_BS, rows.decoder_BT)
@@ -101,14 +107,8 @@ class Forward:
         return hidden_BTD[target_mask_BT], self._on(rows.labels_BT)[target_mask_BT]
 
     def _on(self, array: NDArray[Any]) -> Tensor:
-        return without_padding.on(array, self.arithmetic.device)
+        return self._here(torch.from_numpy(array))
 
-
-def device_seed(device: torch.device, seed: int) -> None:
-    """Seed the generator that dropout draws from.
-
-    `torch.manual_seed` would also seed GPUs that are not there, which costs more than a small step.
-    """
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+    def _here(self, tensor: Tensor) -> Tensor:
+        """On the device; a GPU is not waited for, if the memory is one that it can read by itself."""
+        return tensor.to(self.arithmetic.device, non_blocking=True)

@@ -6,47 +6,21 @@ There are no callbacks: to change what happens in training, change this page.
 import contextlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
 from dragoman.config import RunConfig
-from dragoman.errors import Diverged, DragomanError, ExitCode, InputError, Superseded
+from dragoman.errors import Diverged, DragomanError, InputError, Superseded
 from dragoman.journal import Event, OutOfMemory, RolledBack, SessionEnded, StepSkipped
 from dragoman.store.disk import Disk
-from dragoman.training import dev, fitting, parity, saving, session
+from dragoman.training import dev, ending, fitting, parity, saving, session
+from dragoman.training.ending import Ending
 from dragoman.training.metrics import Metrics
 from dragoman.training.optimizer import learning_rate
 from dragoman.training.pinning import pinned
-from dragoman.training.replication import Replication
 from dragoman.training.session import Session
 from dragoman.training.step import Settled, StepResult, train_step
 from dragoman.training.stop import Stop
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a session ended."""
-
-    folder: Path
-    outcome: str
-    """done · stopped"""
-    reason: str
-    step: int
-    total_steps: int
-    safe_step: int
-    """The newest step that is durable in the folder."""
-    store: str = ""
-    """URL of the durable store; empty when the run has none."""
-    store_step: int = -1
-    """The newest step that the durable store holds; -1 for none."""
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """0 when all is done and durable, else 75: resume me."""
-        is_safe = not self.store or self.store_step >= self.step
-        return ExitCode.DONE if self.outcome == "done" and is_safe else ExitCode.RESUME_ME
 
 
 def run(config: RunConfig, echo: Callable[[Event], None] = lambda event: None, disk: Disk | None = None) -> Ending:
@@ -68,7 +42,7 @@ def run(config: RunConfig, echo: Callable[[Event], None] = lambda event: None, d
     with Stop(config.training.max_hours) as stop, opening as store:
         opened = session.open_session(config, store, stop, echo)
         if isinstance(opened, session.Finished):
-            return _was_done(config, opened, folder, stop)
+            return ending.was_done(config, opened, folder, stop)
         stop.has_work = True
         if opened.replication:
             opened.replication.start()
@@ -78,9 +52,9 @@ def run(config: RunConfig, echo: Callable[[Event], None] = lambda event: None, d
             _record_failure(opened, error)
             if isinstance(error, Exception) and not isinstance(error, Superseded) and opened.replication:
                 # In a container this process is the last one: what it has saved is on its way still.
-                opened.replication.drain(opened.safe_step, _patience(config, stop))
+                opened.replication.drain(opened.safe_step, ending.patience(config, stop))
             raise
-        return _drained(config, _end(opened, reason), opened.replication, stop)
+        return ending.drained(config, _end(opened, reason), opened.replication, stop)
 
 
 def train(run: Session) -> str:
@@ -157,12 +131,13 @@ def _step_that_fits(run: Session, rate: float) -> StepResult:
                 run.forward,
                 run.optimizer,
                 run.scaler,
-                run.loader,
+                run.feed,
                 run.config.training,
                 step=run.state.step,
                 limit=run.state.microbatch_tokens,
                 rate=rate,
                 before_update=run.saver.buffers.wait_before_update,
+                graphs=run.graphs,
             )
         _need_less_memory(run)
 
@@ -175,6 +150,8 @@ def _need_less_memory(run: Session) -> None:
     """
     state = run.state
     run.optimizer.zero_grad(set_to_none=True)
+    if run.graphs:
+        run.graphs.forget()
     pairs = run.loader.batch(state.step)
     parts = list(run.loader.microbatches(pairs, state.microbatch_tokens, padded=not run.forward.packed))
     if run.arithmetic.device.type == "cuda":
@@ -258,35 +235,6 @@ def _follow_copying(run: Session) -> None:
     if run.replication:
         run.replication.poll()
         run.stop.upload_seconds = run.replication.upload_seconds
-
-
-def _drained(config: RunConfig, ending: Ending, copying: Replication | None, stop: Stop) -> Ending:
-    """Wait for the last upload, and say what the durable store holds.
-
-    Raises:
-        Superseded: Another machine has taken over this run.
-    """
-    if copying is None:
-        return ending
-    copying.drain(ending.step, _patience(config, stop))
-    return replace(ending, store=copying.url, store_step=copying.safe_step)
-
-
-def _patience(config: RunConfig, stop: Stop) -> float:
-    """Seconds to wait for the last upload."""
-    return min(config.store.drain_minutes * 60, stop.seconds_left)
-
-
-def _was_done(config: RunConfig, done: session.Finished, folder: Path, stop: Stop) -> Ending:
-    """Nothing is left to train; perhaps to upload."""
-    copying, step = done.replication, done.step
-    ending = Ending(folder, "done", "was done before", step, step, step if done.is_here else 0)
-    if copying and not done.is_here:
-        return replace(ending, store=copying.url, store_step=copying.safe_step)
-    if copying:
-        session.write_config(folder, config, Disk())
-        copying.start()
-    return _drained(config, ending, copying, stop)
 
 
 def _record_failure(run: Session, error: BaseException) -> None:

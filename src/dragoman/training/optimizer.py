@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -117,7 +117,7 @@ def moments(
 def restore_moments(
     optimizer: torch.optim.Optimizer,
     named: Iterable[tuple[str, torch.nn.Parameter]],
-    stored: dict[str, Tensor],
+    stored: Mapping[str, Tensor],
     updates: int,
 ) -> None:
     """Put stored moments back; `updates` is the number of optimizer updates that made them."""

@@ -31,7 +31,9 @@ from dragoman.store.record import CheckpointRecord
 from dragoman.training import durable as durable_store
 from dragoman.training import inputs, optimizer, saving, trainee
 from dragoman.training.durable import Durable
+from dragoman.training.feed import Feed
 from dragoman.training.forward import Forward
+from dragoman.training.graphs import Graphs
 from dragoman.training.inputs import Inputs
 from dragoman.training.optimizer import Arithmetic, choose_arithmetic
 from dragoman.training.replication import Replication
@@ -61,6 +63,9 @@ class Session:
     scaler: torch.amp.GradScaler
     small_files: dict[str, bytes]
     state: TrainState
+    feed: Feed
+    graphs: Graphs | None = None
+    """None without static shapes."""
     replication: Replication | None = None
     """The copying to the durable store; None when the run has none."""
     resumed_from: str = ""
@@ -112,6 +117,7 @@ def check(config: RunConfig) -> Path:
     folder = run_folder(config)
     inputs.directions_of(config)
     choose_arithmetic(config.training.device, config.training.precision)
+    trainee.check(config)
     adapters.check(config.model)
     optimizer.check(config.training)
     url = url_of(config, folder)
@@ -192,6 +198,7 @@ def open_session(
     if begun is None and durable and durable.newest:
         # Another machine began this very run while we waited for the lease: what it has done is not done again.
         return open_session(config, store, stop, echo)
+    loader = Loader(made.corpus, plan, active=ready.forward.active is not None)
     run = Session(
         config=config,
         folder=folder,
@@ -201,12 +208,14 @@ def open_session(
         stop=stop,
         inputs=made,
         plan=plan,
-        loader=Loader(made.corpus, plan, active=ready.forward.active is not None),
+        loader=loader,
         forward=ready.forward,
         optimizer=optimizer.build(ready.forward.model.named_parameters(), config.training),
         scaler=arithmetic.scaler(),
         small_files=ready.small_files,
         state=TrainState(ready.fit.microbatch_tokens, ready.fit.checkpointing),
+        feed=trainee.feed_of(ready.forward, config, loader),
+        graphs=trainee.graphs_of(ready.forward, config, lambda words: journal.append(Warned(message=words))),
         replication=Replication(folder, durable.url, durable.owner, journal) if durable else None,
     )
     if advice := optimizer.advice(config.training):

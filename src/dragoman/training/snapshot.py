@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dragoman.model.adapters import Merged, computed
+from dragoman.model.derived import Derived, changing
 from dragoman.store.base import CARD
 from dragoman.store.card import seal
 from dragoman.training import card, state
@@ -69,12 +69,12 @@ class HostBuffers:
     """
 
     def __init__(self) -> None:
-        self._buffers: dict[tuple[str, str], Tensor] = {}
+        self._buffers: dict[tuple[str, str, int], Tensor] = {}
         self._stream: torch.cuda.Stream | None = None
         self._copied: torch.cuda.Event | None = None
 
     def copy(self, live: Tensors) -> tuple[Tensors, Callable[[], None]]:
-        """Copy all tensors, in one pass; returns the copies and what to call before reading them.
+        """Copy all that training changes, in one pass; returns the copies and what to call before reading them.
 
         Tensors on a GPU are copied on a stream of their own, which begins when all work that
         was given to the GPU so far is done. Call `wait_before_update` before they change.
@@ -82,12 +82,15 @@ class HostBuffers:
         Raises:
             MemoryError: There is no memory; what was taken is given back.
         """
+        pairs: list[tuple[Tensor, Tensor]] = []
         try:
-            copies = {file: {name: self._like(file, name, live[file][name]) for name in live[file]} for file in live}
+            copies = {
+                file: {name: self._copy_of(file, name, tensor, pairs) for name, tensor in named.items()}
+                for file, named in live.items()
+            }
         except RuntimeError as error:  # so torch says that memory could not be had
             self._buffers.clear()
             raise MemoryError(str(error)) from None
-        pairs = [(copies[file][name], live[file][name]) for file in live for name in live[file]]
         device = next((tensor.device for _, tensor in pairs if tensor.is_cuda), None)
         with torch.no_grad():
             if device is None:
@@ -107,23 +110,32 @@ class HostBuffers:
             torch.cuda.current_stream(self._stream.device).wait_event(self._copied)
             self._copied = None
 
-    def _like(self, file: str, name: str, tensor: Tensor | Merged) -> Tensor:
-        found = self._buffers.get((file, name))
+    def _copy_of(
+        self, file: str, name: str, tensor: Tensor | Derived, pairs: list[tuple[Tensor, Tensor]]
+    ) -> Tensor | Derived:
+        """What will be the copy, once all `pairs` are copied."""
+        live = changing(tensor)
+        copies = [self._like((file, name, number), each) for number, each in enumerate(live)]
+        pairs.extend(zip(copies, live, strict=True))
+        return copies[0] if isinstance(tensor, Tensor) else tensor.over(copies)
+
+    def _like(self, where: tuple[str, str, int], tensor: Tensor) -> Tensor:
+        found = self._buffers.get(where)
         if found is None or found.shape != tensor.shape or found.dtype != tensor.dtype:
             # One by one: torch rounds pinned memory up to a power of two, which most tensors are and their sum is not.
             found = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
-            self._buffers[file, name] = found
+            self._buffers[where] = found
         return found
 
 
-def _copy(pairs: list[tuple[Tensor, Tensor | Merged]]) -> None:
+def _copy(pairs: list[tuple[Tensor, Tensor]]) -> None:
     for copy, tensor in pairs:
-        copy.copy_(computed(tensor), non_blocking=True)
+        copy.copy_(tensor, non_blocking=True)
 
 
 def num_bytes(tensors: Tensors) -> int:
-    """Of all tensors together."""
-    return sum(tensor.nbytes for named in tensors.values() for tensor in named.values())
+    """Of a copy of them, which holds what training changes."""
+    return sum(each.nbytes for named in tensors.values() for tensor in named.values() for each in changing(tensor))
 
 
 def has_room(needed: int, free: int) -> bool:

@@ -26,7 +26,7 @@ from torch import Tensor
 from dragoman.config import RunConfig
 from dragoman.errors import Damaged
 from dragoman.model import nllb
-from dragoman.model.adapters import Merged, computed
+from dragoman.model.derived import Derived, Frozen, num_bytes, parts
 from dragoman.store.disk import Disk
 from dragoman.store.record import FileEntry
 from dragoman.training import optimizer as adamw
@@ -43,7 +43,7 @@ KEPT_LOSSES = 50
 WRITE_BYTES = 1 << 20
 """Tensors below this size are written together."""
 
-Tensors = Mapping[str, Mapping[str, Tensor | Merged]]
+Tensors = Mapping[str, Mapping[str, Tensor | Derived]]
 """The tensors of a checkpoint, by file and by name."""
 
 _DTYPES = {
@@ -91,7 +91,7 @@ class TrainState:
 
 def tensors(forward: Forward, optimizer: torch.optim.Optimizer) -> Tensors:
     """All tensors that a checkpoint holds, as training has them: the optimizer's step changes them, nothing else."""
-    held: dict[str, Mapping[str, Tensor | Merged]] = {
+    held: dict[str, Mapping[str, Tensor | Derived]] = {
         WEIGHTS: weights(forward),
         MOMENTS: dict(adamw.moments(optimizer, forward.model.named_parameters())),
     }
@@ -139,15 +139,18 @@ def write(disk: Disk, folder: Path, small: dict[str, bytes], large: Tensors, upd
     return files
 
 
-def weights(forward: Forward) -> Mapping[str, Tensor | Merged]:
-    """Every weight of the whole model, by the name under which it is saved; adapters are added when it is."""
-    found = dict(nllb.weights(forward.model))
+def weights(forward: Forward) -> Mapping[str, Tensor | Derived]:
+    """Every weight of the whole model, by the name under which it is saved; put together when it is."""
+    plain = dict(nllb.weights(forward.model))
+    found: dict[str, Tensor | Derived] = {**plain}
+    if forward.lora:
+        found = {**{name: Frozen(tensor) for name, tensor in plain.items()}, **forward.lora.merged()}
     if forward.active:
-        found[nllb.EMBEDDING] = forward.active.put_back(found[nllb.EMBEDDING])
-    return {**found, **forward.lora.merged()} if forward.lora else found
+        found[nllb.EMBEDDING] = forward.active.spread(plain[nllb.EMBEDDING])
+    return found
 
 
-def load_weights(forward: Forward, saved: dict[str, Tensor]) -> None:
+def load_weights(forward: Forward, saved: Mapping[str, Tensor]) -> None:
     """Put the weights of a whole model, without adapters, into the one that is trained."""
     with torch.no_grad():
         for name, weight in nllb.weights(forward.model):
@@ -163,28 +166,50 @@ def restore(folder: Path, forward: Forward, optimizer: torch.optim.Optimizer) ->
     Raises:
         Damaged: The files do not belong to this model.
     """
-    from safetensors.torch import load_file
-
     stored = json.loads((folder / STATE).read_text("utf-8"))
     for name in ("out_of_memory", "losses"):
         stored[name] = [tuple(entry) for entry in stored[name]]
     state = TrainState(**stored)
-    saved = load_file(folder / WEIGHTS)
+    saved: Mapping[str, Tensor] = Stored(folder / WEIGHTS)
     names = {name for name, _ in nllb.weights(forward.model)}
     if saved.keys() != names:
         odd = sorted(saved.keys() ^ names)[0]
         raise Damaged(f"{folder / WEIGHTS}: holds another model ({odd})", "--model as in the run's config.yaml")
     if forward.lora:
-        saved |= load_file(folder / FROZEN)
-        forward.lora.take(load_file(folder / ADAPTER))
+        saved = {**saved, **Stored(folder / FROZEN)}
+        forward.lora.take(Stored(folder / ADAPTER))
     load_weights(forward, saved)
-    moments = load_file(folder / MOMENTS) if state.updates else {}
+    moments = Stored(folder / MOMENTS) if state.updates else {}
     adamw.restore_moments(optimizer, forward.model.named_parameters(), moments, state.updates)
     return state
 
 
+class Stored(Mapping[str, Tensor]):
+    """The tensors of a safetensors file, each read when it is asked for: all together would be a peak of memory."""
+
+    def __init__(self, path: Path) -> None:
+        from safetensors import safe_open
+
+        self._file: Any = safe_open(path, "pt")
+        self._names = dict.fromkeys(self._file.offset_keys())
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The tensor of this name, read anew."""
+        if name not in self._names:
+            raise KeyError(name)
+        return self._file.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        """All names, in the order of the file."""
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._names)
+
+
 def safetensors_chunks(
-    tensors: Mapping[str, Tensor | Merged], metadata: dict[str, str]
+    tensors: Mapping[str, Tensor | Derived], metadata: dict[str, str]
 ) -> Iterator[bytes | memoryview]:
     """A safetensors file as chunks: the header, then each tensor as it is copied to the host.
 
@@ -194,7 +219,7 @@ def safetensors_chunks(
     header: dict[str, Any] = {"__metadata__": metadata}
     start = 0
     for name, tensor in tensors.items():
-        end = start + tensor.nbytes
+        end = start + num_bytes(tensor)
         entry = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
         header[name] = entry
         start = end
@@ -202,8 +227,8 @@ def safetensors_chunks(
     encoded += b" " * (-len(encoded) % 8)
     yield len(encoded).to_bytes(8, "little") + encoded
     small = bytearray()
-    for tensor in tensors.values():
-        flat: Any = computed(tensor).cpu().contiguous().view(-1).view(torch.uint8).numpy()
+    for part in (part for tensor in tensors.values() for part in parts(tensor)):
+        flat: Any = part.cpu().contiguous().view(-1).view(torch.uint8).numpy()
         if len(small) + flat.nbytes <= WRITE_BYTES:
             small += memoryview(flat)
             continue

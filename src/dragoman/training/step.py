@@ -6,17 +6,19 @@ the step and the place of the microbatch, so no generator state needs saving. No
 here waits for a GPU: what a step did stays on the device until somebody asks.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from dragoman.config import TrainingConfig
-from dragoman.data.loader import Loader
-from dragoman.training.forward import Forward, device_seed
+from dragoman.model.loss import Negatives
+from dragoman.training.feed import Feed, Ready
+from dragoman.training.forward import Forward
+from dragoman.training.graphs import Graphs
+from dragoman.training.seeds import device_seed, seed_of
 
 
 class StepResult(NamedTuple):
@@ -53,13 +55,14 @@ def train_step(
     forward: Forward,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
-    loader: Loader,
+    feed: Feed,
     training: TrainingConfig,
     *,
     step: int,
     limit: int,
     rate: float,
     before_update: Callable[[], None] = lambda: None,
+    graphs: Graphs | None = None,
 ) -> StepResult:
     """Forward and backward over all microbatches of `step`, then one update.
 
@@ -67,30 +70,42 @@ def train_step(
         forward: Computes the model, which is in training mode.
         optimizer: Holds the model's parameters.
         scaler: Its scale is state; does nothing unless the precision is fp16.
-        loader: Gives the pairs of the step.
+        feed: Gives the microbatches of the step.
         training: Seed and clipping.
         step: Counted from 0.
         limit: Largest number of source and target tokens in one forward pass.
         rate: Learning rate of this update.
         before_update: Called when everything but the update is done.
+        graphs: Repeat what small microbatches do; None without static shapes.
 
     Raises:
         torch.OutOfMemoryError: A microbatch did not fit. The weights are unchanged.
     """
-    indices = loader.batch(step)
-    tokens = loader.target_tokens(indices)
-    device = forward.arithmetic.device
-    optimizer.zero_grad(set_to_none=True)
+    batches = feed.step(step, limit)
+    tokens, device = batches.tokens, forward.arithmetic.device
     nats = torch.zeros((), dtype=torch.float64, device=device)
-    negatives = None
-    if forward.active:
-        negatives = forward.active.negatives(seed_of(training.seed, step, -1), forward.model.lm_head.weight)
-    with _cpu_memory_errors():
-        for part in loader.microbatches(indices, limit, padded=not forward.packed):
-            device_seed(device, seed_of(training.seed, step, part.start))
-            batch = loader.packed(indices[part])
-            summed = forward.backward(batch, negatives, lambda objective: scaler.scale(objective / tokens))
-            nats += summed.plain
+    negatives = batches.negatives.on(device) if batches.negatives else None
+    divisor = graphs.divisor.fill_(tokens) if graphs else tokens
+
+    def computed(ready: Ready, negatives: Negatives | None) -> Tensor:
+        return forward.backward(ready, negatives, lambda objective: scaler.scale(objective / divisor)).plain
+
+    if graphs:
+        graphs.zero_gradients()
+    else:
+        optimizer.zero_grad(set_to_none=True)
+    # Around all microbatches, so that weights are turned into halves once; a graph does that for itself.
+    with _cpu_memory_errors(), nullcontext() if graphs else forward.arithmetic.autocast():
+        for start, ready in batches.parts:
+
+            def seed(start: int = start) -> None:
+                device_seed(device, seed_of(training.seed, step, start))
+
+            if graphs and ready.shape and not forward.checkpointing:
+                nats += graphs.run(ready, negatives, computed, seed, is_first=start == 0)
+            else:
+                seed()
+                nats += computed(ready, negatives)
     scaler.unscale_(optimizer)
     norm = torch.nn.utils.clip_grad_norm_(forward.model.parameters(), training.clip_norm)
     finite = torch.isfinite(norm) & torch.isfinite(nats)
@@ -124,9 +139,3 @@ def _cpu_memory_errors() -> Iterator[None]:
         if "can't allocate memory" not in str(error):
             raise
         raise torch.OutOfMemoryError(str(error)) from None
-
-
-def seed_of(seed: int, step: int, start: int) -> int:
-    """A 63-bit seed from (seed, step, first pair of the microbatch)."""
-    digest = hashlib.blake2b(f"{seed}:{step}:{start}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1

@@ -1,22 +1,27 @@
 """What a session trains: the model as it is held, computed and checked before the first step."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from dragoman import host
-from dragoman.config import RunConfig
+from dragoman.checkpoint.run_folder import run_folder
+from dragoman.config import ModelConfig, RunConfig
 from dragoman.data.batch_plan import BatchPlan
 from dragoman.data.corpus import Corpus
 from dragoman.data.loader import Loader
+from dragoman.errors import InputError
 from dragoman.journal import Journal, Warned
 from dragoman.model import adapters, nllb
 from dragoman.model.active import ActiveVocabulary
 from dragoman.model.vocabulary import check_codes
 from dragoman.training import fitting
+from dragoman.training.feed import Feed
 from dragoman.training.fitting import Fit
 from dragoman.training.forward import Forward
+from dragoman.training.graphs import Graphs, cuda_recorder
 from dragoman.training.inputs import Inputs
 from dragoman.training.optimizer import Arithmetic, choose_arithmetic
 from dragoman.training.state import TrainState
@@ -34,6 +39,21 @@ class Trainee:
     """Files that stand beside the weights in every checkpoint."""
     fit: Fit
     """How much of it is computed at once, when a run begins."""
+
+
+def check(config: RunConfig) -> None:
+    """Look at options that need one another.
+
+    Raises:
+        InputError: One is given without the other.
+    """
+    training, model = config.training, config.model
+    if training.static_shapes and training.forward != "packed":
+        raise InputError(f"--static-shapes: --forward {training.forward} pads as transformers does", "--forward packed")
+    usual = ModelConfig()
+    for name in ("lora_rank", "lora_alpha", "lora_dropout"):
+        if model.adapter != "lora" and getattr(model, name) != getattr(usual, name):
+            raise InputError(f"--{name.replace('_', '-')}: there are no adapters", "with --adapter lora")
 
 
 def load(config: RunConfig, arithmetic: Arithmetic, made: Inputs, plan: BatchPlan, journal: Journal) -> Trainee:
@@ -55,6 +75,27 @@ def as_stored(forward: Forward, config: RunConfig, state: TrainState) -> Forward
     return fitting.checkpointed(forward, state.checkpointing if asked == "auto" else asked == "on")
 
 
+def feed_of(forward: Forward, config: RunConfig, loader: Loader) -> Feed:
+    """What gives the microbatches; on a GPU those of the next step are made while it computes."""
+    training = config.training
+    return Feed(
+        loader,
+        training.seed,
+        forward.active,
+        padded=not forward.packed,
+        static=training.static_shapes,
+        ahead=forward.arithmetic.device.type == "cuda",
+    )
+
+
+def graphs_of(forward: Forward, config: RunConfig, warn: Callable[[str], None]) -> Graphs | None:
+    """What repeats small microbatches; None without static shapes, or without a GPU to repeat them."""
+    if not config.training.static_shapes or forward.arithmetic.device.type != "cuda":
+        return None
+    trained = [parameter for parameter in forward.model.parameters() if parameter.requires_grad]
+    return Graphs(trained, cuda_recorder(), warn)
+
+
 def plan_of(config: RunConfig, corpus: Corpus) -> BatchPlan:
     """The order of the run's pairs."""
     training, train = config.training, corpus.manifest["splits"]["train"]
@@ -70,6 +111,7 @@ def set_up_torch(config: RunConfig) -> Arithmetic:
     arithmetic = choose_arithmetic(training.device, training.precision)
     if training.threads:
         torch.set_num_threads(training.threads)
+    host.large_blocks_apart()
     deterministic = training.deterministic or arithmetic.device.type == "cpu"
     if deterministic:
         host.cublas_workspace()
@@ -94,7 +136,7 @@ def _forward(
     if config.model.adapter == "lora":
         forward = replace(forward, lora=adapters.Lora(model, config.model, training.seed))
     if training.vocabulary == "active":
-        forward = replace(forward, active=ActiveVocabulary(model, made.corpus.rows))
+        forward = replace(forward, active=ActiveVocabulary(model, made.corpus.rows, run_folder(config)))
     return forward
 
 

@@ -167,7 +167,7 @@ def _place(name: DataSetName) -> Path:
     from huggingface_hub import constants
 
     file = re.sub(r"[^\w.-]", "--", str(name)) + ".json"
-    return Path(constants.HF_HUB_CACHE) / ".dragoman-data-sets" / file
+    return Path(constants.HF_HOME) / "dragoman" / "data-sets" / file
 
 
 def _kept(name: DataSetName) -> DataSet | None:

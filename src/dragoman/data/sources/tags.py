@@ -3,7 +3,7 @@
 Data is loose where a command line is not: `EN-us`, `en_XX`, a bare `zh` beside English.
 A tag that names one NLLB language means that one and no other. A tag that may name
 several fits each of them, because the direction has already said which is wanted; so
-does one whose region or script nobody knows, by its language subtag.
+does one whose region nobody knows, by its language subtag. A script that it names counts.
 """
 
 import re
@@ -13,6 +13,7 @@ from typing import cast
 
 from dragoman import languages
 
+_SCRIPT = re.compile(r"[-_]([A-Za-z]{4})(?![A-Za-z0-9])")
 _TAG = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*")
 
 
@@ -33,6 +34,8 @@ def fits(tag: str, code: str) -> bool:
     found = languages.lookup(tag)
     if found["code"]:
         return found["code"] == code
+    if (script := _SCRIPT.search(tag)) and script[1].title() != code.partition("_")[2]:
+        return False
     if code in _candidates(found):
         return True
     subtag = re.split("[-_]", tag)[0]

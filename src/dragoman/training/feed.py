@@ -1,0 +1,128 @@
+"""The microbatches of a step, as tensors of the host: what can be made before the device is free.
+
+Nothing here depends on the weights, so on a GPU a thread makes those of the next step
+while this one is computed. What comes out is the same either way.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dragoman.data.loader import Ids, Loader, PackedBatch
+from dragoman.model import layout
+from dragoman.model.active import ActiveVocabulary
+from dragoman.model.layout import Layout, Shape
+from dragoman.model.loss import Negatives
+from dragoman.training.seeds import seed_of
+
+STATIC_TOKENS = 8192
+"""Source and target tokens of a microbatch from which on a GPU is busy, and padding costs more than it saves."""
+NO_TOKEN = -1
+"""Label of a place in a row where there is no token."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Pairs as a forward pass takes them."""
+
+    batch: PackedBatch
+    ids_N: Tensor
+    """Source tokens, sentence after sentence, then the decoder's input in the same order."""
+    labels_N: Tensor
+    where: Layout
+    shape: Shape | None = None
+    """The sizes to which all of it is padded; None when nothing is."""
+
+    @property
+    def num_source(self) -> int:
+        """How many of the tokens are the encoder's, or filled up for it."""
+        return len(self.ids_N) - len(self.labels_N)
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> "Ready":
+        """The same with every tensor replaced, always in the same order."""
+        return replace(self, ids_N=move(self.ids_N), labels_N=move(self.labels_N), where=self.where.moved(move))
+
+
+def ready(batch: PackedBatch, *, static: bool = False) -> Ready:
+    """A batch, ready for a forward pass.
+
+    Args:
+        batch: Its tokens as the model numbers them.
+        static: Pad it to one of few sizes, if it is small.
+    """
+    lengths = (batch.source_lengths_B, batch.target_lengths_B)
+    source, decoder, labels = batch.source_N, batch.decoder_N, batch.labels_N
+    shape, where = None, None
+    if static and len(source) + len(labels) <= STATIC_TOKENS:
+        shape = layout.shape_of(*lengths)
+        where = layout.static_layout(*lengths, shape)
+        source = layout.filled(source, shape.source_tokens, 0)
+        decoder = layout.filled(decoder, shape.target_tokens, 0)
+        labels = layout.filled(labels, shape.target_tokens, NO_TOKEN)
+    ids_N = torch.from_numpy(np.concatenate((source, decoder)))
+    return Ready(batch, ids_N, torch.from_numpy(labels), where or layout.layout(*lengths), shape)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """All of a step."""
+
+    tokens: int
+    """Target tokens: what the step's nats are divided by."""
+    negatives: Negatives | None
+    parts: list[tuple[int, Ready]]
+    """Each with the place of its first pair in the step."""
+
+
+@dataclass
+class Feed:
+    """Gives the microbatches of one step after the other."""
+
+    loader: Loader
+    seed: int
+    active: ActiveVocabulary | None = None
+    """Where the negatives come from."""
+    padded: bool = False
+    """Whether the forward pass computes padding, which then counts against the limit."""
+    static: bool = False
+    """Pad small microbatches to few sizes."""
+    ahead: bool = False
+    """Make the next step's in a thread, in memory that a GPU can fetch from by itself."""
+
+    def __post_init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "feed") if self.ahead else None
+        self._next: tuple[tuple[int, int], Future[Batches]] | None = None
+
+    def step(self, step: int, limit: int) -> Batches:
+        """The microbatches of `step`.
+
+        Args:
+            step: Counted from 0.
+            limit: Largest number of source and target tokens in one of them.
+        """
+        if self._thread is None:
+            return self._made(step, limit)
+        coming, self._next = self._next, None
+        found = coming[1].result() if coming and coming[0] == (step, limit) else self._made(step, limit)
+        if step + 1 < self.loader.plan.total_steps:
+            self._next = (step + 1, limit), self._thread.submit(self._made, step + 1, limit)
+        return found
+
+    def _made(self, step: int, limit: int) -> Batches:
+        indices = self.loader.batch(step)
+        negatives = self.active.negatives(seed_of(self.seed, step, -1)) if self.active else None
+        if negatives:
+            negatives = replace(negatives, rows_KD=self._pinned(negatives.rows_KD))
+        parts = [(start, made.moved(self._pinned)) for start, made in self._parts(indices, limit)]
+        return Batches(self.loader.target_tokens(indices), negatives, parts)
+
+    def _parts(self, indices: Ids, limit: int) -> Iterator[tuple[int, Ready]]:
+        for part in self.loader.microbatches(indices, limit, padded=self.padded):
+            yield part.start, ready(self.loader.packed(indices[part]), static=self.static)
+
+    def _pinned(self, tensor: Tensor) -> Tensor:
+        return tensor.pin_memory() if self.ahead and torch.cuda.is_available() else tensor
