@@ -194,6 +194,20 @@ def test_named_columns_in_other_formats_are_read(hub: HubStandIn):
     assert texts("hf://datasets/ada/lines", on_bad_rows="skip") == [("one", "un")]
 
 
+def test_columns_without_languages_are_read_only_when_something_says_what_they_hold(hub: HubStandIn):
+    hub.create("datasets/ada/columns", private=False)
+    hub.write("datasets/ada/columns", "train.csv", b"source,target\r\none,un\r\n")
+    hub.create("datasets/ada/named", private=False)
+    hub.write("datasets/ada/named", "fr-en/train.csv", b"source,target\r\nun,one\r\n")
+
+    text = message("ada/columns")
+    assert (
+        "two columns that name no languages\n  try: say which they hold: --data eng_Latn-fra_Latn=ada/columns" in text
+    )
+    assert texts("en-fr=ada/columns") == texts("ada/named") == [("one", "un")]
+    assert texts("en-fr=ada/columns", FR_EN) == texts("ada/named", FR_EN) == [("un", "one")]
+
+
 def test_a_wrong_path_is_not_taken_for_a_data_set(hub: HubStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()

@@ -98,7 +98,7 @@ def _pinned(text: str, stored: Sequence[str]) -> str:
     name = data_set_of(entry)
     if name is None or name.is_pinned:
         return text
-    begun_with = [it for it in stored if it.startswith(f"{text}@") or (name.revision != "main" and it == text)]
+    begun_with = [it for it in stored if it.startswith(f"{text}@")]
     return begun_with[0] if begun_with else f"{text.partition('@')[0]}@{hub_data.find(name).commit}"
 
 
@@ -120,8 +120,7 @@ def _domains(entry: Entry) -> list[tuple[str, tuple[Domain, ...]]] | None:
 def _open(entry: Entry, how: How) -> list[Source]:
     """The sources of an entry that is no folder of catalogues; none when it has another language."""
     if name := data_set_of(entry):
-        data_set = hub_data.find(name)
-        return [hub.open_data_set(data_set, how.direction, lambda path: formats.open_one(entry, path, how), how.rows())]
+        return [hub.open_data_set(hub_data.find(name), entry, how)]
     if entry.sides:
         return formats.open_moses(entry, [existing_path(entry, place) for place in entry.sides], how)
     return formats.open_file(entry, existing_path(entry), how)

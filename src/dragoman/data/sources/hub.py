@@ -6,13 +6,15 @@ Data sets that are scripts are programs of strangers, and are refused.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
-from dragoman.data.sources import tags
+from dragoman.data.sources import formats, tags
+from dragoman.data.sources.entries import Entry
+from dragoman.data.sources.formats import How
 from dragoman.data.sources.hub_data import DataSet
 from dragoman.data.sources.rows import Pair, Rows, Source
 from dragoman.errors import DataError
@@ -34,8 +36,12 @@ class HubSource:
     """Empty when the data set has only one."""
     paths: tuple[str, ...]
     """Files of the `train` split in the repository, in order."""
-    open_file: Callable[[Path], Source]
-    """How one of them is read once it is here."""
+    entry: Entry
+    """What names it."""
+    how: How
+    """How a file is read once it is here."""
+    names_languages: bool
+    """Whether entry or configuration say what a first and a second column hold; else each row must."""
     rows: Rows
     """Counts, and what a bad row does."""
 
@@ -61,31 +67,32 @@ class HubSource:
         """
         self.rows.restart()
         for file in self.files:
-            source = self.open_file(file)
+            source = self._open(file)
             yield from source.pairs()
             self.rows.num_read += source.rows.num_read
             self.rows.num_rejected += source.rows.num_rejected
             self.rows.examples.extend(source.rows.examples)
 
+    def _open(self, file: Path) -> Source:
+        if not self.names_languages and formats.has_columns(file, [self.how.direction]):
+            raise DataError(
+                f"--data {self.entry.text}: two columns that name no languages",
+                f"say which they hold: --data {self.how.direction}={self.entry.place}",
+            )
+        return formats.open_one(self.entry, file, self.how)
 
-def open_data_set(
-    data_set: DataSet, direction: Direction, open_file: Callable[[Path], Source], rows: Rows
-) -> HubSource:
+
+def open_data_set(data_set: DataSet, entry: Entry, how: How) -> HubSource:
     """The source of one direction; nothing but the data set's card is downloaded yet.
-
-    Args:
-        data_set: At one commit.
-        direction: What is wanted.
-        open_file: Reads one of them.
-        rows: Counts.
 
     Raises:
         DataError: It is a script, has no configuration for the direction, or no `train` split in it.
     """
+    direction = how.direction
     layout = _layout(data_set)
     if not layout:
         raise _nothing_to_read(data_set)
-    names = [name for name in layout if _serves(name, direction)]
+    names = [name for name in layout if _order(name, direction) is not None]
     if not names and len(layout) == 1:
         names = list(layout)
     if not names:
@@ -102,7 +109,12 @@ def open_data_set(
             f"--data {data_set} {name}: no split `{TRAIN}`; it has {', '.join(sorted(splits))}",
             f"--data {direction}=FILE, or another data set",
         )
-    return HubSource(data_set, "" if name == "default" else name, tuple(splits[TRAIN]), open_file, rows)
+    order = _order(name, direction)
+    if entry.direction is None and order is not None:
+        how = how._replace(swapped=not order)
+    names_languages = entry.direction is not None or order is not None
+    shown = "" if name == "default" else name
+    return HubSource(data_set, shown, tuple(splits[TRAIN]), entry, how, names_languages, how.rows())
 
 
 _Layout = dict[str, dict[str, list[str]]]
@@ -185,15 +197,14 @@ def _by_split(paths: Sequence[str]) -> dict[str, list[str]]:
     return splits
 
 
-def _serves(name: str, direction: Direction) -> bool:
-    """Whether a configuration's name is the two languages, in either order: `en-fr`, `fr_en`, `en-pt_BR`."""
+def _order(name: str, direction: Direction) -> bool | None:
+    """Whether a configuration's name is the two languages in this order, `en-fr` or `en_pt-BR`; None when it is not."""
     cuts = [(name[: at.start()], name[at.end() :]) for at in re.finditer("[-_]", name)]
     sides = (direction.source, direction.target)
-    return any(
-        all(tags.fits(tag, code) for tag, code in zip(cut, order, strict=True))
-        for cut in cuts
-        for order in (sides, sides[::-1])
-    )
+    for is_forth, order in ((True, sides), (False, sides[::-1])):
+        if any(all(tags.fits(tag, code) for tag, code in zip(cut, order, strict=True)) for cut in cuts):
+            return is_forth
+    return None
 
 
 def _nothing_to_read(data_set: DataSet) -> DataError:
