@@ -102,11 +102,12 @@ class Reading(NamedTuple):
     """Resident memory at its highest, less what a small file of the same format took before."""
 
 
+# Not ru_maxrss: a child inherits that of the process that it was forked from.
 READER = """
-import json, resource, sys, time
+import json, re, sys, time
 from dragoman.data.sources import open_sources
 from dragoman.languages import Direction
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak(): return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
 def read(entries):
     (source,) = open_sources(entries, Direction("eng_Latn", "fra_Latn"), on_bad_rows="fail")
     return sum(1 for _ in source.pairs())

@@ -21,6 +21,8 @@ MessageKey = tuple[str, str, int]
 ENGLISH = "eng_Latn"
 ENDINGS = (".po", ".mo")
 _BLOCK_LINES = 2000
+_HEADER_BYTES = 1 << 16
+"""The header, which names the charset, lies within so many."""
 
 
 class Message(NamedTuple):
@@ -123,7 +125,9 @@ def _parsed(path: Path) -> Iterator[polib.POFile | polib.MOFile]:
             # As bytes: polib would allocate whatever length a damaged .mo file claims.
             yield polib.mofile(path.read_bytes())  # pyright: ignore[reportArgumentType] (its stub knows only paths)
             return
-        charset = polib.detect_encoding(str(path))
+        with path.open("rb") as head:
+            # As bytes: of a path polib would read the whole file.
+            charset = polib.detect_encoding(b"\n" + head.read(_HEADER_BYTES))  # pyright: ignore[reportArgumentType]
         try:
             file = path.open(encoding=charset)
         except LookupError:
