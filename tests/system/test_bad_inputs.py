@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from dragoman.cli.app import run
 from dragoman.errors import ExitCode
@@ -31,6 +32,11 @@ def killed(done: Path, tmp_path: Path) -> Path:
     copy = copy_run(done, tmp_path / "run")
     max((copy / "dragoman/log").iterdir()).unlink()
     return copy
+
+
+@pytest.fixture(autouse=True)
+def _no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
 
 
 class Refusal:
@@ -104,7 +110,10 @@ BAD: dict[str, tuple[Callable[[Path], dict[str, object]], list[str]]] = {
         ),
         ["--max-tokens 8: no pair of eng_Latn-fra_Latn is that short"],
     ),
-    "no data": (options(data=None), ["--data is missing"]),
+    "no data and no Hub": (
+        options(data=None),
+        ["--data Helsinki-NLP/opus-100@main: the Hub does not give it", "name files of your own"],
+    ),
     "no languages": (options(language_pairs=None), ["--language-pairs is missing"]),
     "unknown language": (options(language_pairs="en-qqq"), ["--language-pairs 'en-qqq'", "dragoman languages"]),
     "ambiguous language": (
@@ -273,7 +282,7 @@ def test_a_hub_that_cannot_be_reached_is_named_with_its_reason(
 
     monkeypatch.setattr("huggingface_hub.list_repo_files", fail)
     monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
-    refused(train_args(tmp_path, model="someone/model"), "someone/model", "Name or service not known", "HF_TOKEN")
+    refused(train_args(tmp_path, model="someone/model"), "someone/model", "the Hub does not give it", "HF_TOKEN")
     assert not (tmp_path / "run").exists()
 
 

@@ -11,9 +11,12 @@ from dragoman.cli.output import data, duration, print_json, say, table
 from dragoman.errors import ExitCode
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dragoman.checkpoint.doctor import Check
     from dragoman.checkpoint.download import Downloaded
     from dragoman.checkpoint.status_shape import Session, Status, StoreHeld
+    from dragoman.data.dump import Counted
     from dragoman.deploy.compare import Comparison
     from dragoman.deploy.export import Exported
     from dragoman.estimate import Estimate
@@ -62,6 +65,23 @@ def prepared_part(report: "PartReport", as_json: bool) -> None:
         return
     data(f"part {report.part}: {report.read:,} rows read, {report.kept:,} pairs kept so far, in {report.folder}")
     say("when all parts are done: the same command with --merge and the outputs of all machines, without --shard")
+
+
+def dumped(counted: "Sequence[Counted]", path: "Path", as_json: bool) -> None:
+    """How many rows each source gave, and how many of them were bad."""
+    if as_json:
+        rows = [
+            {"direction": str(it.direction), "source": it.name, "read": it.read, "bad_rows": it.bad} for it in counted
+        ]
+        print_json({"dump": str(path), "sources": rows})
+        return
+    table(
+        ("direction", "source", "pairs", "bad rows"),
+        [(str(it.direction), it.name, f"{it.read - it.bad:,}", f"{it.bad:,}") for it in counted],
+    )
+    if any(it.bad for it in counted):
+        data(f"bad rows: {path.with_name(path.stem + '.rejected.tsv')}")
+    data(f"pairs: {path}")
 
 
 def status(found: "Status", as_json: bool) -> None:

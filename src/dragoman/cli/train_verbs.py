@@ -49,6 +49,10 @@ def prepare(
     merge: Annotated[
         list[Path], Parameter(help="Outputs of all machines that prepared parts: make the whole corpus of them.")
     ] = [],  # noqa: B006  cyclopts never changes it
+    dump: Annotated[
+        Path | None,
+        Parameter(help="Only write every pair as it is read, before any cleaning, to this JSONL file; needs no model."),
+    ] = None,
     options: Options = RunConfig(),
     config: ConfigFile = None,
     json: AsJson = False,
@@ -67,13 +71,19 @@ def prepare(
         dragoman prepare -c run.yaml --shard 1/4 --output parts/1
 
         dragoman prepare -c run.yaml --merge parts/1 parts/2 parts/3 parts/4
+
+        dragoman prepare --language-pairs en-fr --data memory.tmx --dump pairs.jsonl
     """
     from dragoman.training import prepared
 
     if shard is not None and merge:
         raise InputError("--shard and --merge: one makes a part, the other the whole", "one after the other")
+    if dump is not None and (shard is not None or merge):
+        raise InputError("--dump reads the data and prepares nothing", "leave --shard and --merge out")
     loaded = settings.load(options, config)
-    if shard is not None:
+    if dump is not None:
+        reports.dumped(prepared.dump(loaded, dump), dump, as_json=json)
+    elif shard is not None:
         reports.prepared_part(prepared.prepare_part(loaded, shard), as_json=json)
     else:
         reports.prepared(prepared.prepare(loaded, merge), as_json=json)

@@ -48,9 +48,10 @@ class DataConfig(FrozenModel):
     language_pairs: list[str] = []
     """Directions to learn, as SOURCE-TARGET: `en-fr en-de`, `eng_Latn-fra_Latn`; `en--fr` is both ways."""
 
-    data: list[str] = []
-    """Where the pairs are: TSV or JSONL files, a folder of gettext catalogues, `gettext:PACKAGE,PACKAGE`
-    (catalogues of installed Python packages), each for all pairs or as `en-fr=FILE` for one."""
+    data: list[str] = ["Helsinki-NLP/opus-100"]
+    """Where the pairs are: files (TSV, CSV, JSONL, Parquet, Arrow, TMX, XLIFF, PO; two in Moses format: `x.en x.fr`), a
+    folder of gettext catalogues, `gettext:PACKAGE,PACKAGE` (catalogues of installed Python packages), or data sets on
+    the Hub, `USER/NAME@REVISION`; each for all pairs or as `en-fr=FILE` for one."""
 
     replay: list[str] = []
     """Pairs to rehearse against forgetting, as SOURCE:SHARE: an entry as for --data, such as `de-en=general.tsv`, in

@@ -67,7 +67,7 @@ def directions_of(config: RunConfig) -> list[Direction]:
     if not config.data.data:
         raise InputError(
             "--data is missing: where are the sentence pairs?",
-            "--data en-fr=pairs.tsv (source<TAB>target), a .jsonl file, or gettext:PACKAGE",
+            "--data en-fr=pairs.tsv (source<TAB>target), another file, or gettext:PACKAGE",
         )
     directions = [direction for pair in config.data.language_pairs for direction in _parsed(pair, taught)]
     for direction in directions:

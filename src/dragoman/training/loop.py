@@ -17,6 +17,7 @@ from dragoman.training import dev, ending, fitting, parity, saving, session
 from dragoman.training.ending import Ending
 from dragoman.training.metrics import Metrics
 from dragoman.training.optimizer import learning_rate
+from dragoman.training.pinning import pinned
 from dragoman.training.session import Session
 from dragoman.training.step import Settled, StepResult, train_step
 from dragoman.training.stop import Stop
@@ -36,6 +37,7 @@ def run(config: RunConfig, echo: Callable[[Event], None] = lambda event: None, d
         Superseded: Another machine took over.
     """
     folder = session.check(config)
+    config = pinned(config, folder)
     opening = session.opened_folder(folder, config.save.single_writer, disk)
     with Stop(config.training.max_hours) as stop, opening as store:
         opened = session.open_session(config, store, stop, echo)

@@ -9,10 +9,15 @@ from dragoman import host
 from dragoman.checkpoint.log import RunLog
 from dragoman.checkpoint.run_folder import JOURNAL, compare, stored_config
 from dragoman.config import RunConfig
+from dragoman.data import dump as dumping
 from dragoman.data import shares
 from dragoman.data.corpus import Corpus
+from dragoman.data.dump import Counted
+from dragoman.errors import InputError
 from dragoman.journal import Journal
+from dragoman.store.disk import Disk
 from dragoman.training import inputs, mixture, session
+from dragoman.training.pinning import pinned
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ def prepare_part(config: RunConfig, shard: str) -> PartReport:
     """
     share = shares.parse(shard)
     folder = session.check(config)
+    config = pinned(config, folder)
     compare(stored_config(folder), config, folder)
     inputs.check(config)
     host.be_gentle()
@@ -74,6 +80,7 @@ def prepare(config: RunConfig, merged: Sequence[Path] = ()) -> Report:
         InputError: Options, data or model are wrong, a part is missing, or the folder holds another run.
     """
     folder = session.check(config)
+    config = pinned(config, folder)
     compare(stored_config(folder), config, folder)
     inputs.check(config)
     host.be_gentle()
@@ -96,3 +103,16 @@ def _mix(config: RunConfig, corpus: Corpus) -> dict[str, int] | None:
     if mix is None:
         return None
     return {str(way): part.quota for way, part in zip(corpus.directions, mix.parts, strict=True)}
+
+
+def dump(config: RunConfig, path: Path) -> list[Counted]:
+    """Write every pair of a run as it is read, and nothing else.
+
+    Raises:
+        InputError: Languages or data are wrong, or the file cannot be written.
+    """
+    directions = inputs.directions_of(config)
+    try:
+        return dumping.dump(config.data, directions, path.expanduser(), Disk())
+    except OSError as error:
+        raise InputError(f"--dump {path}: cannot be written: {error.strerror}", "another path") from error

@@ -8,21 +8,18 @@ found without importing them, and the order of the pairs depends on file names o
 import importlib.util
 import os
 import re
-import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-import polib
-
 from dragoman import languages
-from dragoman.data.sources.rows import BadRow, Pair, Rows, cannot_read, has_lone_surrogate
-from dragoman.errors import DataError, InputError, UnknownLanguageError
+from dragoman.data.sources.catalogues import ENGLISH, MessageKey, checked, read_catalogue
+from dragoman.data.sources.rows import Pair, Rows
+from dragoman.errors import InputError, UnknownLanguageError
 from dragoman.languages import Direction
 
-ENGLISH = "eng_Latn"
 MESSAGES_FOLDER = "LC_MESSAGES"
 
 # Where the name to install differs from the name to import.
@@ -110,83 +107,15 @@ class GettextSource:
         backwards = self.direction.target == ENGLISH
         for message in read_catalogue(paths[0]):
             sides = (message.translation, message.english) if backwards else (message.english, message.translation)
-            yield from self._checked(paths[0], Pair(*sides, message.where))
+            yield from checked(self.rows, paths[0], Pair(*sides, message.where))
 
     def _joined(self, source_path: Path, target_path: Path) -> Iterator[Pair]:
-        targets: dict[_MessageKey, str] = {}
+        targets: dict[MessageKey, str] = {}
         for message in read_catalogue(target_path):
             targets.setdefault(message.key, message.translation)
         for message in read_catalogue(source_path):
             if (target := targets.get(message.key)) is not None:
-                yield from self._checked(source_path, Pair(message.translation, target, message.where))
-
-    def _checked(self, path: Path, pair: Pair) -> Iterator[Pair]:
-        self.rows.num_read += 1
-        if has_lone_surrogate(pair.source + pair.target):
-            why = "the catalogue's charset gives half of a surrogate pair"
-            self.rows.reject(BadRow(path, pair.where, why, f"{pair.source}\t{pair.target}"))
-        else:
-            yield pair
-
-
-_MessageKey = tuple[str, str, int]
-
-
-class Message(NamedTuple):
-    """One form of one message."""
-
-    english: str
-    translation: str
-    key: _MessageKey
-    """Context, message id and number of the form: equal in the catalogues of all locales."""
-
-    where: int
-    """Line of the message in a .po, its number in a .mo."""
-
-
-def read_catalogue(path: Path) -> Iterator[Message]:
-    """The translated messages of a .po or .mo file; without header, fuzzy, obsolete and empty ones.
-
-    A plural gives the singular with form 0 and the plural with form 1. Contexts are dropped.
-
-    Raises:
-        DataError: The file cannot be read or is damaged; the message names the line where one is known.
-    """
-    for number, entry in enumerate(_entries(path), start=1):
-        if not entry.msgid or entry.obsolete or "fuzzy" in entry.flags:
-            continue
-        if entry.msgid_plural:
-            forms = entry.msgstr_plural
-            texts = [(entry.msgid, forms.get(0, "")), (entry.msgid_plural, forms.get(1, ""))]
-        else:
-            texts = [(entry.msgid, entry.msgstr)]
-        where: int = getattr(entry, "linenum", number)
-        for form, (english, translation) in enumerate(texts):
-            if translation:
-                yield Message(english, translation, (entry.msgctxt or "", entry.msgid, form), where)
-
-
-def _entries(path: Path) -> Iterable[polib.POEntry | polib.MOEntry]:
-    try:
-        # As bytes: polib would allocate whatever length a damaged .mo file claims.
-        if path.suffix == ".mo":
-            return polib.mofile(path.read_bytes())  # pyright: ignore[reportArgumentType] (its stub knows only paths)
-        return polib.pofile(str(path))
-    except UnicodeError as error:
-        why = f"{path}: not in the charset that its header names (none named means UTF-8): {error}"
-        raise DataError(why, "repair or remove the catalogue") from error
-    except OSError as error:
-        if error.errno is not None:
-            raise cannot_read(path, error) from error
-        raise DataError(_damage(path, str(error)), "repair or remove the catalogue") from error
-    except (ValueError, LookupError, struct.error) as error:
-        raise DataError(_damage(path, str(error)), "repair or remove the catalogue") from error
-
-
-def _damage(path: Path, text: str) -> str:
-    kind = "compiled gettext catalogue" if path.suffix == ".mo" else "gettext catalogue"
-    line = re.search(r"\(line (\d+)\)", text)
-    return f"{path} line {int(line[1]):,}: not a {kind}" if line else f"{path}: not a {kind}, or damaged"
+                yield from checked(self.rows, source_path, Pair(message.translation, target, message.where))
 
 
 def find_domains(root: Path) -> tuple[Domain, ...]:

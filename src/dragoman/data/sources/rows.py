@@ -1,10 +1,9 @@
-"""What every source of pairs shares: a pair, a row that is not one, and lines of bytes.
+"""What every source of pairs shares: a pair, a row that is not one, and what becomes of it.
 
-A format's own file knows only how to turn one row into two texts. Counting, skipping
-or refusing bad rows, and splitting a file into lines happen here, once.
+A format's own file knows only how to turn one row into two texts. Counting rows and
+skipping or refusing bad ones happen here, once.
 """
 
-import codecs
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,7 +23,8 @@ class Pair(NamedTuple):
     source: str
     target: str
     where: int
-    """Line of the file, from 1; for a compiled catalogue (.mo) the number of the message."""
+    """Line of the file, from 1; for a compiled catalogue (.mo) the number of the message, for Parquet and Arrow of
+    the row."""
 
 
 class BadRow(NamedTuple):
@@ -32,7 +32,7 @@ class BadRow(NamedTuple):
 
     file: Path
     where: int
-    """Line of the file, from 1; for a compiled catalogue (.mo) the number of the message."""
+    """As `Pair.where`."""
 
     why: str
     """What is wrong, as the end of a sentence that begins with file and line."""
@@ -148,61 +148,14 @@ class FileSource(ABC):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The file."""
-        return (self.path,)
+        """The file; for a member of a zip, the zip."""
+        from dragoman.data.sources.opening import file_of
+
+        return (file_of(self.path),)
 
     @abstractmethod
     def pairs(self) -> Iterator[Pair]:
         """See `Source`."""
-
-
-class Line(NamedTuple):
-    """One line of a text file, without its line end."""
-
-    number: int
-    """From 1."""
-
-    offset: int
-    """Bytes of the file before it."""
-
-    data: bytes
-
-
-def lines(path: Path) -> Iterator[Line]:
-    """Split a file on LF alone; one CR before it and a BOM at the file's start are dropped.
-
-    U+2028, U+0085 and form feed are content: splitting on them shifts alignments.
-
-    Raises:
-        DataError: The file cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            offset = 0
-            for number, data in enumerate(file, start=1):
-                start = len(codecs.BOM_UTF8) if offset == 0 and data.startswith(codecs.BOM_UTF8) else 0
-                yield Line(number, offset + start, data[start:].removesuffix(b"\n").removesuffix(b"\r"))
-                offset += len(data)
-    except OSError as error:
-        raise cannot_read(path, error) from error
-
-
-def cannot_read(path: Path, error: OSError) -> DataError:
-    """The error for a file that the operating system refuses to give."""
-    return DataError(
-        f"{path}: cannot be read: {error.strerror}", "check the file's permissions and the disk that it is on"
-    )
-
-
-def bad_utf8(path: Path, line: Line, error: UnicodeDecodeError) -> BadRow:
-    """The bad row for a line whose bytes are not UTF-8, with the offset in the file."""
-    why = f"byte 0x{line.data[error.start]:02X} at offset {line.offset + error.start:,} of the file is not UTF-8"
-    return BadRow(path, line.number, why, show(line.data))
-
-
-def show(data: bytes) -> str:
-    """Bytes as text; what is not UTF-8 appears as `\\xNN`."""
-    return data.decode("utf-8", "backslashreplace")
 
 
 def has_lone_surrogate(text: str) -> bool:
