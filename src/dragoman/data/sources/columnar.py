@@ -119,7 +119,16 @@ def _read(path: Path) -> Generator[tuple[Schema, Iterator[Batch]]]:
     try:
         with opened(path) as file:
             yield _parquet(file) if path.suffix.lower() == PARQUET_ENDING else _arrow(file)
-    except (pa.ArrowException, OSError, ValueError, TypeError, NotImplementedError, OverflowError) as error:
+    # A damaged length asks for more memory than there is.
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+        TypeError,
+        NotImplementedError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         kind = "Parquet" if path.suffix.lower() == PARQUET_ENDING else "Arrow"
         why = " ".join(str(error).split())[:200]
         raise DataError(f"{path}: no {kind} file, or damaged: {why}", "download or write the file again") from error
@@ -154,12 +163,32 @@ def _rows(batches: Iterator[Batch], columns: list[str]) -> Iterator[dict[str, An
     """The rows, each a dictionary, or what is wrong with it."""
     for batch in batches:
         batch.validate(full=False)
+        for name in columns:
+            _validate(batch.column(name))
         for start in range(0, batch.num_rows, _BATCH_ROWS):
             part = batch.select(columns).slice(start, _BATCH_ROWS)
             try:
                 yield from part.to_pylist()
             except UnicodeDecodeError:
                 yield from (_row(part.slice(number, 1)) for number in range(part.num_rows))
+
+
+def _validate(array: Any) -> None:
+    """Look whether all offsets of a column lie within it: pyarrow trusts them, and would read outside of its memory.
+
+    Raises:
+        pyarrow.ArrowInvalid: They do not. Text that is not UTF-8 passes: that is the fault of a row, not of the file.
+    """
+    pa = _pyarrow()
+    if pa.types.is_struct(array.type):
+        for number in range(array.type.num_fields):
+            _validate(array.field(number))
+        return
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid as error:
+        if "UTF8" not in str(error):
+            raise
 
 
 def _row(part: Batch) -> dict[str, Any] | str:
