@@ -1,17 +1,11 @@
 """This machine: its name, its environment and its settings. Nothing else asks the system."""
 
-import ctypes
 import os
 import platform
 import shutil
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-
-LARGE_BLOCK_BYTES = 8 << 20
-"""Blocks from this size on are never kept by the process; smaller ones are needed again too often."""
-_M_MMAP_THRESHOLD = -3
-"""Number of the setting in glibc's `malloc.h`."""
 
 
 def name() -> str:
@@ -56,21 +50,6 @@ def num_cores() -> int:
 def cublas_workspace() -> None:
     """Fix cuBLAS's workspace, which deterministic CUDA kernels require; before CUDA starts."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-
-
-def large_blocks_apart() -> bool:
-    """Have every large block of memory come from the system, and go back to it at once.
-
-    glibc keeps freed blocks of up to 32 MB for later, in between others. Gradients come and go
-    at each step and are as large, so a step's peak was up to a gigabyte higher than what it held.
-
-    Returns:
-        Whether this C library can be told so.
-    """
-    try:
-        return bool(ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES))
-    except (AttributeError, OSError, TypeError):  # not glibc
-        return False
 
 
 def prefer_lfs() -> bool:

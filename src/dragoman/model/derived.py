@@ -6,13 +6,14 @@ frozen is read where it lies.
 Shape letters: V rows of the whole embedding, A of them trained, D width, O outputs of a linear layer, I inputs, R rank.
 """
 
-import mmap
+import os
 import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -136,8 +137,8 @@ class Merged:
 class RowFile:
     """The whole embedding in a file without a name, which is gone with the process.
 
-    Rows are read through a mapping and given back to the system at once: what stays of them
-    in memory is its cache, which it may take when somebody needs the room.
+    Rows are read from it, not mapped: a system may map a large piece of a file around each row that is looked
+    at, and all of them count as the process's own memory.
     """
 
     def __init__(self, whole_VD: Tensor, folder: Path | None) -> None:
@@ -151,24 +152,29 @@ class RowFile:
             InputError: There is no room for it.
         """
         self.shape, self.dtype = whole_VD.shape, whole_VD.dtype
+        self._row_bytes = num_bytes(whole_VD[0])
         try:
-            with tempfile.TemporaryFile(dir=folder) as file:
-                for rows in whole_VD.detach().split(PART_ROWS):
-                    file.write(rows.cpu().contiguous().numpy().data)
-                file.flush()
-                self._mapping = mmap.mmap(file.fileno(), 0)  # keeps the file, which has no name any more
+            with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+                self._file = os.dup(file.fileno())
+            weakref.finalize(self, os.close, self._file)
+            self.take(whole_VD)
         except OSError as error:
             where, size = folder or tempfile.gettempdir(), num_bytes(whole_VD) / 1e9
             message = f"{where}: no room for the rows that are not trained, {size:.1f} GB ({error.strerror or error})"
             raise InputError(message, "give it room, or --vocabulary full") from None
-        self._rows_VD = torch.frombuffer(self._mapping, dtype=self.dtype).view(self.shape)
 
     def take(self, whole_VD: Tensor) -> None:
-        """Put other numbers in their place."""
+        """Put other numbers in their place.
+
+        Raises:
+            OSError: The disk is full.
+        """
         for start in range(0, len(self), PART_ROWS):
-            part = whole_VD[start : start + PART_ROWS].detach()
-            self._rows_VD[start : start + len(part)] = part.to("cpu", self.dtype)
-            self._give_back()
+            part = whole_VD[start : start + PART_ROWS].detach().to("cpu", self.dtype).contiguous()
+            left, place = _bytes_of(part), start * self._row_bytes
+            while left:
+                written = os.pwrite(self._file, left, place)
+                left, place = left[written:], place + written
 
     def __len__(self) -> int:
         """How many rows there are."""
@@ -180,14 +186,28 @@ class RowFile:
         Args:
             which: Numbers of rows, shape (K,), or a range.
         """
-        found = self._rows_VD[which].clone() if isinstance(which, slice) else self._rows_VD[which]
-        self._give_back()
+        if isinstance(which, slice):
+            start, stop, _ = which.indices(len(self))
+            found = torch.empty((stop - start, *self.shape[1:]), dtype=self.dtype)
+            self._read(_bytes_of(found), start)
+            return found
+        found = torch.empty((len(which), *self.shape[1:]), dtype=self.dtype)
+        into, size = _bytes_of(found), self._row_bytes
+        for place, row in enumerate(which.tolist()):
+            self._read(into[place * size : (place + 1) * size], row)
         return found
 
-    def _give_back(self) -> None:
-        """Let the system have the pages that were looked at; what they hold is the file's."""
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self._mapping.madvise(mmap.MADV_DONTNEED)
+    def _read(self, into: memoryview, row: int) -> None:
+        place = row * self._row_bytes
+        while into:
+            num_read = os.preadv(self._file, [into], place)
+            into, place = into[num_read:], place + num_read
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    """The bytes of a contiguous tensor of the host, where they lie."""
+    flat: Any = tensor.numpy()
+    return memoryview(flat).cast("B")
 
 
 @dataclass(frozen=True)

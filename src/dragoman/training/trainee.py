@@ -119,7 +119,6 @@ def set_up_torch(config: RunConfig) -> Arithmetic:
     arithmetic = choose_arithmetic(training.device, training.precision)
     if training.threads:
         torch.set_num_threads(training.threads)
-    host.large_blocks_apart()
     deterministic = training.deterministic or arithmetic.device.type == "cpu"
     if deterministic:
         host.cublas_workspace()
