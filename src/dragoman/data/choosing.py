@@ -23,7 +23,7 @@ DROPPED = (*SAME, "leak", "not_sampled")
 """Why a good pair is dropped, in this order."""
 
 TRAIN = SPLITS.index("train")
-PART_PAIRS = 2_000_000
+PART_PAIRS = 1_000_000
 """Hashes that are compared at once; equal ones are always among the same."""
 
 TEXT_PAIRS = 65_536
