@@ -12,12 +12,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dragoman.cli.app import run as command
+from dragoman.data import normalization
 from dragoman.data.corpus import open_corpus
+from dragoman.data.normalization import Normalization
 from dragoman.deploy import corpora, export, translate
 from dragoman.deploy.export import Exported
 from dragoman.errors import InputError, ModelError
 from dragoman.evaluation.decode import Request, decode
-from dragoman.languages import CODES, parse_pair
+from dragoman.languages import CODES, parse_pair, parse_pairs
 from dragoman.model import nllb, scratch, trim, vocabulary
 from tests.compat import open_saved
 from tests.support.runs import contents, small_run
@@ -94,6 +96,16 @@ def test_rows_are_the_old_ones_bit_for_bit_and_so_are_logits(whole: Path, done: 
                 for model, ids in zip(models, (ours, theirs), strict=True)
             )
         assert one[..., rows].equal(other)
+
+
+def test_texts_count_as_the_model_was_taught_to_read_and_write_them(whole: Path, tmp_path: Path) -> None:
+    taught = tmp_path / "taught"
+    shutil.copytree(whole, taught)
+    (taught / normalization.FILE).write_bytes(Normalization("nfkc", "nfc").to_json())
+    (tmp_path / "texts.tsv").write_text("a \ufb01le\tun \ufb01chier\n")
+    data, words = [f"en-fr={tmp_path / 'texts.tsv'}"], vocabulary.load(whole)
+    wanted = export._wanted(str(taught), taught, words, parse_pairs("en-fr"), data)
+    assert wanted.texts == ["a file", "un \ufb01chier"]
 
 
 def test_a_piece_that_can_be_merged_in_two_ways_keeps_both(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from dragoman import host
 from dragoman.data import sources
-from dragoman.data.filters import clean
+from dragoman.data.normalization import Normalization
 from dragoman.deploy import corpora
 from dragoman.deploy.directions import directions_of
 from dragoman.errors import InputError, ModelError
@@ -105,7 +105,7 @@ def export(
     folder = nllb.find(model)
     directions = directions_of(pair, model)
     words = vocabulary.load(folder, {code for way in directions for code in (way.source, way.target)})
-    wanted = _wanted(model, words, directions, data) if trimmed else None
+    wanted = _wanted(model, folder, words, directions, data) if trimmed else None
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
         written = Path(scratch) / "transformers"
@@ -139,16 +139,19 @@ def _ctranslate2() -> Any:
     return ctranslate2
 
 
-def _wanted(model: str, words: Vocabulary, directions: Sequence[Direction], data: Sequence[str]) -> Wanted:
+def _wanted(
+    model: str, folder: Path, words: Vocabulary, directions: Sequence[Direction], data: Sequence[str]
+) -> Wanted:
     """The texts that must be written as before: those of `data`, or those of the run."""
     if data:
         sources.check_data(data, directions)
+        form = Normalization.of_folder(folder) or Normalization()
         texts = [
-            clean(side)
+            side
             for direction in directions
             for source in sources.open_sources(data, direction, on_bad_rows="fail")
             for pair in source.pairs()
-            for side in (pair.source, pair.target)
+            for side in (form.of_source(pair.source), form.of_target(pair.target))
         ]
         ids = [token for encoded in words.encode(texts) for token in encoded]
         return Wanted(np.unique(np.array(ids, dtype=np.int64)), texts)
