@@ -18,9 +18,9 @@ from dragoman.journal import LanguagesAdded, Warned
 from dragoman.languages import CODES, Direction
 from dragoman.model import nllb, vocabulary
 from dragoman.store.local import FolderStore
-from dragoman.training import inputs, state, teaching
+from dragoman.training import inputs, prepared, state, teaching
 from tests.compat import open_saved
-from tests.support.runs import make_pairs
+from tests.support.runs import contents, make_pairs
 from tests.support.sessions import Lab, final, trained
 
 NEW, LIKE = "qaa_Latn", ["fra_Latn,spa_Latn"]
@@ -67,6 +67,18 @@ def newest(folder: Path) -> Path:
     found = RunLog(FolderStore(folder)).newest
     assert found is not None
     return folder / found.folder
+
+
+def test_machines_that_share_the_preparation_teach_the_same_tokens(first: Path, tmp_path: Path) -> None:
+    """No machine can tokenise its part: which tokens are new, only all of the data says."""
+    shared = {"model": str(first), "new_language": [NEW], "like": LIKE, "language_pairs": [f"en-{NEW}"]}
+    lab = Lab(tmp_path, shared | {"data": [f"en-qaa={ciphered(tmp_path)}"]})
+    for part in ("1/2", "2/2"):
+        prepared.prepare_part(lab.config(part[0]), part)
+    merged = prepared.prepare(lab.config("merged"), [tmp_path / "1", tmp_path / "2"])
+    alone = prepared.prepare(lab.config("alone"))
+    assert merged.digest == alone.digest
+    assert contents(tmp_path / "merged" / inputs.BASE) == contents(tmp_path / "alone" / inputs.BASE)
 
 
 def test_the_new_tokens_are_told(lab: Lab) -> None:

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 from huggingface_hub import constants, file_download
 
+from dragoman.checkpoint.run_folder import CONFIG
+from dragoman.config import from_flat
 from dragoman.data.sources import open_sources, pinned
 from dragoman.errors import DataError, InputError
 from dragoman.languages import Direction
+from dragoman.training import pinning
 from tests.support.hub import Fault, HubStandIn
 from tests.support.hub.client import without_waiting
 from tests.support.hub_data import opus_100, parquet_of, table_of
@@ -107,6 +110,20 @@ def test_only_data_sets_are_pinned(hub: HubStandIn, tmp_path: Path, monkeypatch:
     data = ["a.tsv", "en-fr=a.tsv", "x.en", "gettext:django"]
     assert pinned(data) == data
     assert pinned([f"en-fr={OPUS}"]) == [f"en-fr={OPUS}@{hub.head(f'datasets/{OPUS}')}"]
+
+
+def test_data_sets_to_rehearse_are_pinned_before_their_share_and_stay_so(hub: HubStandIn, tmp_path: Path):
+    options = {"language_pairs": ["en-fr"], "data": ["a.tsv"], "replay": [f"{OPUS}:0.25", f"en-de={OPUS}:0.1"]}
+    config = from_flat(options)
+    head = hub.head(f"datasets/{OPUS}")
+    found = pinning.pinned(config, tmp_path / "new")
+    assert found.data.replay == [f"{OPUS}@{head}:0.25", f"en-de={OPUS}@{head}:0.1"]
+    assert found.data.data == ["a.tsv"]
+    (tmp_path / "run/dragoman").mkdir(parents=True)
+    (tmp_path / "run" / CONFIG).write_text(found.to_yaml(stored=True))
+    hub.write(f"datasets/{OPUS}", "README.md", b"changed")
+    assert hub.head(f"datasets/{OPUS}") != head
+    assert pinning.pinned(config, tmp_path / "run").data.replay == found.data.replay
 
 
 def test_what_was_downloaded_is_read_without_the_hub(hub: HubStandIn):

@@ -169,7 +169,7 @@ def _nothing_left(direction: Direction, funnel: Funnel) -> DataError:
     message = f"--data: no pair of {direction} is left to train on: {funnel.read:,} read"
     dropped = [(name, count) for name, count in funnel.rejected.most_common(3) if count]
     if not funnel.read:
-        return DataError(message, "the files are empty: one pair per line is wanted")
+        return DataError(message, "the files are empty, or hold other languages")
     if not dropped:
         held_out = funnel.read - funnel.bad_rows
         return DataError(f"{message}, {held_out:,} held out", "more pairs, or --dev-percent 0 --test-percent 0")
