@@ -1,0 +1,119 @@
+"""Where people train: what each platform does to a run, and what it costs.
+
+One dated file, `facts.yaml`, holds what vendors say; nothing here asks a network, and
+nothing else in the code knows a price.
+"""
+
+import difflib
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from dragoman.errors import InputError
+
+
+class _Fact(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Offer(_Fact):
+    """One machine that a platform gives or lets."""
+
+    flavor: str
+    """The platform's own name of it."""
+    gpu: str
+    """Its GPU, as `dragoman.gpus` names it."""
+    num_gpus: int = 1
+    usd_per_hour: float | None = None
+    """Price of the whole machine; None when it comes with a subscription."""
+    usd_per_month: float | None = None
+    """Price of the subscription that it comes with."""
+    session_hours: float | None = None
+    """Longest session, where it differs from the platform's."""
+    cores: int | None = None
+    ram_gb: float | None = None
+    """Memory of the host, in gigabytes."""
+
+
+class Platform(_Fact):
+    """What one platform does to a run."""
+
+    name: str
+    """As `dragoman launch` takes it."""
+    title: str
+    session_hours: float | None
+    """Hours after which it ends a session; None: never."""
+    default_hours: float | None = None
+    """Hours after which it ends a session that did not ask for another limit."""
+    weekly_hours: float | None = None
+    """Hours of GPU that it gives in a week."""
+    idle_minutes: float | None = None
+    """Minutes without a person after which it may end a session."""
+    startup_minutes: float | None = None
+    """Minutes within which the container must answer."""
+    grace_seconds: float | None
+    """Seconds between its warning and the end; 0: there is no warning; None: nobody says."""
+    disk: str
+    """What becomes of the disk."""
+    restarts: str
+    """How a session that was cut goes on."""
+    secret: str
+    """Where a token belongs."""
+    ends_by: str
+    """What stops the cost."""
+    has_spot: bool = True
+    """Whether cheaper machines that may be taken away exist, where machines are let."""
+    sources: tuple[str, ...]
+    """Pages in which this was read."""
+    offers: tuple[Offer, ...]
+
+    def offer(self, gpu: str | None = None) -> Offer:
+        """The machine with this GPU; without one the first, which is the cheapest.
+
+        Raises:
+            InputError: The platform has no such machine.
+        """
+        for offer in self.offers:
+            if gpu in (None, offer.gpu, offer.flavor):
+                return offer
+        names = [offer.gpu for offer in self.offers]
+        near = difflib.get_close_matches(str(gpu), names, n=1)
+        known = ", ".join(dict.fromkeys(names))
+        raise InputError(f"--gpu: {self.title} has no {gpu}", f"did you mean {near[0]}? ({known})" if near else known)
+
+    def limit_hours(self, offer: Offer) -> float | None:
+        """Longest session on this machine, in hours; None when there is no limit."""
+        return offer.session_hours or self.session_hours
+
+
+@cache
+def _facts() -> dict[str, Any]:
+    return yaml.safe_load(resources.files("dragoman.platforms").joinpath("facts.yaml").read_text("utf-8"))
+
+
+def as_of() -> str:
+    """The month in which prices and limits were read, as YYYY-MM."""
+    return str(_facts()["as_of"])
+
+
+@cache
+def every() -> dict[str, Platform]:
+    """All platforms by name, in the order in which they are shown."""
+    return {name: Platform(name=name, **facts) for name, facts in _facts()["platforms"].items()}
+
+
+def find(name: str) -> Platform:
+    """The platform of this name.
+
+    Raises:
+        InputError: It is not known.
+    """
+    known = every()
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, list(known), n=1)
+    words = ", ".join(known)
+    raise InputError(f"{name} is no platform", f"did you mean {near[0]}? ({words})" if near else words)
