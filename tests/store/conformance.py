@@ -214,6 +214,25 @@ class StoreConformance(ABC):
         other.bring(names, tmp_path / "here")
         assert [(tmp_path / "here" / name).read_bytes() for name in names] == [name.encode() for name in names]
 
+    def test_a_name_is_claimed_once_and_whoever_comes_later_learns_by_whom(
+        self, folder: Path, log: RunLog, tmp_path: Path
+    ) -> None:
+        name = "dragoman/launches/000001.json"
+        assert log.store.claim(name, b"ours") == b"ours"
+        assert log.store.claim(name, b"ours") == b"ours"
+        assert self.open(folder).claim(name, b"theirs") == b"ours"
+        assert self.open(folder).claim("dragoman/launches/000002.json", b"theirs") == b"theirs"
+        assert sorted(log.store.kept("dragoman/launches")) == [name, "dragoman/launches/000002.json"]
+        log.store.bring([name], tmp_path / "here")
+        assert (tmp_path / "here" / name).read_bytes() == b"ours"
+        log.clean()
+        assert self.read(folder, name) == b"ours"
+
+    def test_a_name_is_claimed_beside_a_machine_that_saves(self, folder: Path, log: RunLog, tmp_path: Path) -> None:
+        self.save(log, tmp_path, 1)
+        self.open(folder).claim("dragoman/launches/000001.json", b"another machine's")
+        assert self.save(log, tmp_path, 2).step == 2
+
     def test_a_store_tells_its_age_and_its_size(self, folder: Path, log: RunLog, tmp_path: Path) -> None:
         assert 0 <= log.store.idle_seconds() < 3600
         before = log.store.num_bytes()

@@ -115,6 +115,17 @@ class Store(Protocol):
         """Bring files that `keep` stored to `into/NAME`. Whoever asked compares them with what they should be."""
         ...
 
+    def claim(self, name: str, data: bytes) -> bytes:
+        """Give small bytes the name `name` (`dragoman/…`) unless something bears it already.
+
+        Needs no lease. Claiming the same bytes again changes nothing, so a lost answer may
+        always be retried; such a file never changes, and `kept` and `bring` find it.
+
+        Returns:
+            What bears the name now: `data`, or the bytes of whoever came first.
+        """
+        ...
+
     def held(self) -> list[str]:
         """Everything that may be debris: paths at and under `checkpoint-*`, and writes begun but not ended.
 

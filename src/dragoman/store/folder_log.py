@@ -1,5 +1,6 @@
 """The records in a folder: one file each, which appears at once and only if its number is free."""
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -58,21 +59,21 @@ class FolderLog:
         Raises:
             NumberTaken: Another one has it.
         """
-        target, temporary = self._root / record_name(record.seq), self._part_of(record)
-        for attempt in range(_NUM_TRIES):
-            self._disk.write(temporary, [record.to_bytes()])
-            try:
-                if self._single_writer:
-                    self._disk.rename(temporary, target)
-                else:
-                    self._disk.link(temporary, target)
-            except FileExistsError:
-                self.has(record)
-            except FileNotFoundError:  # whoever holds the lease takes what is unfinished for debris
-                if attempt == _NUM_TRIES - 1:
-                    raise
-                continue
-            return
+        if not self._name(self._root / record_name(record.seq), self._part_of(record), record.to_bytes()):
+            self.has(record)
+
+    def claim(self, name: str, data: bytes) -> bytes:
+        """Give bytes a name, if nothing has it, and make that durable; returns the bytes that have it."""
+        target = self._root / name
+        if not target.exists():
+            self._disk.make_folders(target.parent)
+            temporary = target.with_name(f"{target.name}.{hashlib.sha256(data).hexdigest()[:16]}{PART}")
+            self._name(target, temporary, data)
+            if temporary.exists():
+                self._disk.unlink(temporary)
+        # Also where it was there: who made it may have been killed before this.
+        self._disk.sync_folder(target.parent)
+        return target.read_bytes()
 
     def sync(self) -> None:
         """Make the names of all records survive a power cut."""
@@ -82,6 +83,24 @@ class FolderLog:
         """Remove what `add` may have left beside the record."""
         if self._part_of(record).exists():
             self._disk.unlink(self._part_of(record))
+
+    def _name(self, target: Path, temporary: Path, data: bytes) -> bool:
+        """Write bytes and give them a name that nothing has yet; whether that was so."""
+        for attempt in range(_NUM_TRIES):
+            self._disk.write(temporary, [data])
+            try:
+                if self._single_writer:
+                    self._disk.rename(temporary, target)
+                else:
+                    self._disk.link(temporary, target)
+            except FileExistsError:
+                return False
+            except FileNotFoundError:  # whoever holds the lease takes what is unfinished for debris
+                if attempt == _NUM_TRIES - 1:
+                    raise
+                continue
+            return True
+        return False
 
     def _part_of(self, record: Record) -> Path:
         target = self._root / record_name(record.seq)

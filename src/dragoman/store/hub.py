@@ -30,6 +30,7 @@ from dragoman.store.hub_files import (
     Remove,
     Snapshot,
     git_blob,
+    in_memory,
     in_words,
     leftovers,
     publishing,
@@ -154,6 +155,12 @@ class HubStore:
             return [Add(name, path, entry(path)) for name, path in absent.items()]
 
         self._change(missing, f"{len(files)} files of the run")
+
+    def claim(self, name: str, data: bytes) -> bytes:
+        """See `Store`."""
+        new = Add(name, data, in_memory(data))
+        at = self._change(lambda at: [] if name in at.files else [new], f"{name} is claimed")
+        return self._downloads.read(at, [name])[0]
 
     def pause_seconds(self) -> float:
         """See `Store`."""

@@ -135,6 +135,11 @@ class FolderStore:
                 if not target.exists() or target.stat().st_size != source.stat().st_size:
                     self._copy(source, target)
 
+    def claim(self, name: str, data: bytes) -> bytes:
+        """See `Store`."""
+        with self._failing_as(f"{name} cannot be claimed"):
+            return self._log.claim(name, data)
+
     # --- reading ---------------------------------------------------------------------
 
     def records(self, after: int = 0) -> list[Record]:

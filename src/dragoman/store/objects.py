@@ -159,6 +159,10 @@ class ObjectStore:
             except OSError as error:
                 raise StoreUnavailable(f"{source}: cannot be read: {error.strerror or error}") from error
 
+    def claim(self, name: str, data: bytes) -> bytes:
+        """See `Store`."""
+        return self._records.claim(name, data)
+
     # --- reading ---------------------------------------------------------------------
 
     def records(self, after: int = 0) -> list[Record]:

@@ -77,6 +77,25 @@ class RecordObjects:
                 return
         raise failure
 
+    def claim(self, name: str, data: bytes) -> bytes:
+        """Give bytes a name if nothing has it; returns the bytes that have it.
+
+        Raises:
+            StoreUnavailable: It is not known what has it.
+        """
+        failure = StoreUnavailable(f"{self._bucket.url}: {name} exists but is not shown")
+        for _ in range(_ATTEMPTS):
+            if (found := self._bucket.read(name)) is not None:
+                return found
+            try:
+                if self._put(name, data):
+                    return data
+            except Refused:
+                raise
+            except StoreUnavailable as error:
+                failure = error
+        raise failure
+
     def settle(self) -> None:
         """Find out for good whether the last record is visible, where that is not known.
 
