@@ -88,7 +88,8 @@ def _version(files: Mapping[str, bytes]) -> str:
     assert found, "the installation names no version"
     base = _OURS.sub("", found[1])
     digest = hashlib.sha256()
-    for name, data in sorted((files | {"METADATA": _with_version(files["METADATA"], base)}).items()):
+    named = {**files, "METADATA": _with_version(files["METADATA"], base)}
+    for name, data in sorted(named.items()):
         digest.update(f"{name} {len(data)}\n".encode() + data)
     return f"{base}{'.' if '+' in base else '+'}x{digest.hexdigest()[:12]}"
 
