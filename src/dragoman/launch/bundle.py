@@ -105,7 +105,7 @@ def publish(account: Account, job: Job) -> None:
     top = folder(job)
     if account.ask(
         f"datasets/{repo_id}: its files cannot be listed",
-        lambda api: api.file_exists(repo_id, f"{top}/{SUMS}", repo_type="dataset"),
+        lambda api: api.get_paths_info(repo_id, f"{top}/{SUMS}", repo_type="dataset"),
     ):
         return
     content = files(job)
