@@ -227,10 +227,10 @@ class Supervisor:
         raise AssertionError("no end in sight")
 
 
-def place(name: str, gpu: str | None = None, *, by_hand: bool = False) -> Place:
+def place(name: str, gpu: str | None = None) -> Place:
     """A platform's machine."""
     platform = platforms.find(name)
-    return Place(platform, platform.offer(gpu), by_hand)
+    return Place(platform, platform.offer(gpu))
 
 
 Outcome = Literal["", "done", "stopped", "failed"]

@@ -17,7 +17,7 @@ from dragoman.launch.ledger import Claimed, Ended, Ledger, Machine, Started
 from dragoman.store.local import FolderStore
 from tests.support.rented import HOUR, LEASE_SECONDS, Supervisor, TimedStore, World, place, run_at
 
-COLAB = place("colab", by_hand=True)
+COLAB = place("colab")
 KAGGLE, RUNPOD = place("kaggle"), place("runpod")
 POLICY = Policy(places=[COLAB, KAGGLE, RUNPOD], max_usd=10.0, max_hours=100.0, lease_seconds=LEASE_SECONDS)
 NOW = 1.8e9

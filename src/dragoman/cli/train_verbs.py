@@ -101,8 +101,9 @@ def train(*, options: Options = RunConfig(), config: ConfigFile = None) -> ExitC
 
         dragoman train -c run.yaml --max-hours 2
     """
-    if (resumed := options.store.resume_from_checkpoint) is None:
-        return _train(settings.load(options, config))
+    loaded = settings.load(options, config)
+    if (resumed := loaded.store.resume_from_checkpoint) is None:
+        return _train(loaded)
     return _train(_from_store(resumed, options, config, take_over=False))
 
 
@@ -148,8 +149,8 @@ def _from_store(place: str, options: RunConfig, config_file: Path | None, take_o
     """The settings of the run in a store, to be continued on this machine."""
     from dragoman.checkpoint.log import RunLog
     from dragoman.checkpoint.replicate import access
+    from dragoman.checkpoint.stored import stored_settings
     from dragoman.store.address import FILE, named, normal, open_store
-    from dragoman.training.durable import stored_settings
 
     url = named(place)
     if url.startswith(FILE) and not Path(url.removeprefix(FILE)).is_dir():

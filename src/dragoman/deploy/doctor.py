@@ -12,6 +12,7 @@ from dragoman.checkpoint.doctor import Check
 from dragoman.checkpoint.place import open_run, run_folder_at
 from dragoman.checkpoint.replicate import url_of
 from dragoman.checkpoint.run_folder import CONFIG, run_folder, stored_config
+from dragoman.checkpoint.stored import stored_settings
 from dragoman.config import RunConfig
 from dragoman.errors import Damaged, InputError, StoreUnavailable
 from dragoman.languages import CODES
@@ -20,7 +21,6 @@ from dragoman.model.regime import Regime, regime_of
 from dragoman.model.sizes import KNOWN, Sizes, of_file
 from dragoman.store.address import FILE, HUB, named
 from dragoman.store.local import FolderStore
-from dragoman.training.durable import stored_settings
 
 RUNS = Path("runs")
 """Where a run that has no name yet would be."""

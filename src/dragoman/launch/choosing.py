@@ -35,8 +35,6 @@ class Place:
 
     platform: Platform
     offer: Offer
-    by_hand: bool = False
-    """Only a person can start it."""
 
     @property
     def session_hours(self) -> float:
@@ -143,7 +141,7 @@ def _choose(machines: Sequence[Machine], policy: Policy, now: float) -> Decision
     too_dear = False
     later: list[float] = []
     for place in policy.places:
-        if place.by_hand or _refused_lately(place, machines, now):
+        if place.platform.by_hand or _refused_lately(place, machines, now):
             later.append(HOUR_SECONDS)
             continue
         price = place.offer.usd_per_hour or 0.0
@@ -157,7 +155,7 @@ def _choose(machines: Sequence[Machine], policy: Policy, now: float) -> Decision
             continue
         return Start(place, min(hours, quota))
     if later:
-        by_hand = [place.platform.title for place in policy.places if place.by_hand]
+        by_hand = [place.platform.title for place in policy.places if place.platform.by_hand]
         person = f"; {by_hand[0]} needs a person, who runs the notebook again" if by_hand else ""
         return Wait(f"no platform takes a machine now{person}", min(later))
     assert too_dear

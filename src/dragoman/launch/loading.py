@@ -12,7 +12,7 @@ from dragoman.config import RunConfig
 from dragoman.errors import InputError
 from dragoman.languages import parse_pairs
 from dragoman.launch import wheel
-from dragoman.launch.carrying import FILES, carry, catalogue_packages, extras
+from dragoman.launch.carrying import FILES, Carried, carry, catalogue_packages, extras
 from dragoman.launch.job import Job
 from dragoman.launch.options import LaunchOptions
 from dragoman.platforms import Offer, Platform
@@ -26,23 +26,30 @@ START_MINUTES = 10.0
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 
 
-def job(config: RunConfig, options: LaunchOptions, platform: Platform) -> Job:
+def job(config: RunConfig, options: LaunchOptions, platform: Platform, *, continues: bool = False) -> Job:
     """The run, as it will be on a machine of this platform.
+
+    Args:
+        config: The run.
+        options: What was said about the machine.
+        platform: Where it will be.
+        continues: The run is in its store already, with its data: only the package travels.
 
     Raises:
         InputError: It cannot be done there; the message says why, and what can.
     """
     _check_pairs(config)
-    _check_model(config)
+    if not continues:
+        _check_model(config)
     store = _store(config)
     offer = _offer(options, platform)
     max_hours = _hours(options, platform, offer)
-    carried = carry(config.data)
+    carried = Carried(config.data, {}) if continues else carry(config.data)
     name, data = wheel.contents()
     wanted = ",".join(extras(config))
     return Job(
         name=_name(options.name, store),
-        config=_there(config.model_copy(update={"data": carried.data}), store, max_hours),
+        config=_there(config.model_copy(update={"data": carried.data}), store, max_hours, continues),
         platform=platform,
         offer=offer,
         num_nodes=options.nodes,
@@ -50,13 +57,13 @@ def job(config: RunConfig, options: LaunchOptions, platform: Platform) -> Job:
         max_hours=max_hours,
         attempts=options.attempts,
         carries={name: data, **{f"{FILES}/{path}": content for path, content in carried.files.items()}},
-        requires=(f"{name}[{wanted}]" if wanted else name, *catalogue_packages(config.data)),
+        requires=(f"{name}[{wanted}]" if wanted else name, *(() if continues else catalogue_packages(config.data))),
         max_usd=options.max_usd,
         bundle=options.bundle,
     )
 
 
-def _there(config: RunConfig, store: str, max_hours: float) -> RunConfig:
+def _there(config: RunConfig, store: str, max_hours: float, continues: bool) -> RunConfig:
     """The run's own options: what belongs to this machine's session is left out."""
     before = (START_MINUTES + config.store.drain_minutes) / 60
     session = round(max(max_hours / 2, max_hours - before), 2)
@@ -66,7 +73,12 @@ def _there(config: RunConfig, store: str, max_hours: float) -> RunConfig:
             "training": config.training.model_copy(update={"max_hours": hours}),
             "save": config.save.model_copy(update={"output": None, "resume": "auto"}),
             "store": config.store.model_copy(
-                update={"store": store, "hub_model_id": None, "resume_from_checkpoint": None, "take_over": False}
+                update={
+                    "store": store,
+                    "hub_model_id": None,
+                    "resume_from_checkpoint": store if continues else None,
+                    "take_over": False,
+                }
             ),
         }
     )

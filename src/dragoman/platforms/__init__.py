@@ -64,6 +64,8 @@ class Platform(_Fact):
     """Where a token belongs."""
     ends_by: str
     """What stops the cost."""
+    by_hand: bool = False
+    """Whether only a person can start a session."""
     has_spot: bool = True
     """Whether cheaper machines that may be taken away exist, where machines are let."""
     sources: tuple[str, ...]

@@ -5,7 +5,6 @@ that cannot be reached stops nobody who has the run on this disk.
 """
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -16,16 +15,16 @@ from dragoman.checkpoint.lease import OwnNames, Patience, check_same_run, claim,
 from dragoman.checkpoint.log import RunLog
 from dragoman.checkpoint.replicate import access, patience, url_of
 from dragoman.checkpoint.restore import Report, newest_good, repair_root
-from dragoman.checkpoint.run_folder import CORPUS, CORPUS_MANIFEST, compare, corpus_files, read_config
+from dragoman.checkpoint.run_folder import CORPUS, CORPUS_MANIFEST, compare, corpus_files
+from dragoman.checkpoint.stored import stored_settings
 from dragoman.config import RunConfig
-from dragoman.errors import Damaged, InputError, StoreUnavailable, Superseded
+from dragoman.errors import Damaged, StoreUnavailable, Superseded
 from dragoman.journal import Fetching, Journal, Warned
 from dragoman.store.address import open_store
 from dragoman.store.base import Store
 from dragoman.store.local import INBOX, FolderStore
-from dragoman.store.record import TRAINING, CheckpointRecord, LeaseRecord
+from dragoman.store.record import CheckpointRecord, LeaseRecord
 
-CONFIG = f"{TRAINING}config.yaml"
 TELL_SECONDS = 5.0
 """How often a download tells how far it is."""
 
@@ -96,30 +95,6 @@ def look(config: RunConfig, folder: Path, log: RunLog, journal: Journal) -> Dura
         found.log = None
         journal.append(Warned(message=f"{error.message}; training goes on from {folder}"))
     return found
-
-
-def stored_settings(log: RunLog) -> RunConfig:
-    """The settings of the run in a store, from its newest checkpoint that gives them.
-
-    Raises:
-        InputError: There is no checkpoint.
-        Damaged: None of them gives them.
-        StoreUnavailable: The store cannot be read.
-    """
-    damage: Damaged | None = None
-    for checkpoint in log.checkpoints:
-        with tempfile.TemporaryDirectory() as temporary:
-            try:
-                log.store.fetch(checkpoint, [CONFIG], Path(temporary))
-            except Damaged as error:
-                damage = damage or error
-                continue
-            return read_config(Path(temporary) / CONFIG)
-    if damage:
-        raise damage
-    if log.run:
-        raise InputError(f"{log.store}: the run here has no checkpoint yet", "start it again with dragoman train")
-    raise InputError(f"{log.store}: there is no run here", "the folder of a run, or the URL of its store")
 
 
 def hold(durable: Durable | None, config: RunConfig, log: RunLog, folder: Path) -> None:
