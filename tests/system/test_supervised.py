@@ -14,7 +14,7 @@ from dragoman.errors import ExitCode
 from tests.support.hub import HubStandIn
 from tests.support.launching import TOKEN, Container
 from tests.support.places import use_hub
-from tests.support.sessions import Lab
+from tests.support.sessions import Lab, final
 
 STORE = "hf://ada/run"
 
