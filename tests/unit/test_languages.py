@@ -488,7 +488,11 @@ TAUGHT = ("tyv_Cyrl", "chv_Cyrl", "zho_Latn", "qaa_Latn")
         ("TYV-cyrl", "tyv_Cyrl"),
         ("tyv", "tyv_Cyrl"),
         ("cv", "chv_Cyrl"),
+        ("tyv-RU", "tyv_Cyrl"),
+        ("tyv_Cyrl_RU", "tyv_Cyrl"),
+        ("cv-RU", "chv_Cyrl"),
         ("zho_Latn", "zho_Latn"),
+        ("zh-Latn", "zho_Latn"),
         ("qaa", "qaa_Latn"),
         ("fr", "fra_Latn"),
     ],
@@ -510,11 +514,17 @@ def test_a_taught_script_is_one_more_candidate_of_a_language_that_nllb_knows() -
 
 
 def test_pairs_of_taught_languages() -> None:
-    for text in ("en-tyv_Cyrl", "eng_Latn-tyv", "en:tyv", "en_tyv"):
+    for text in ("en-tyv_Cyrl", "eng_Latn-tyv", "en:tyv", "en_tyv", "en-tyv-RU", "en-tyv-ru", "en_tyv-RU"):
         assert str(parse_pair(text, TAUGHT)) == "eng_Latn-tyv_Cyrl"
     assert [str(one) for one in parse_pairs("en--tyv", TAUGHT)] == ["eng_Latn-tyv_Cyrl", "tyv_Cyrl-eng_Latn"]
     with pytest.raises(UnknownLanguageError, match="no Tuvinian"):
         parse_pair("en-tyv_Cyrl")
+
+
+@pytest.mark.parametrize("tag", ["tyv-Latn", "tyv_Latn", "en-tyv", "tyv-en", "tuv", "cmn-Latn-en"])
+def test_another_script_or_a_pair_is_no_taught_language(tag: str) -> None:
+    with pytest.raises(UnknownLanguageError):
+        resolve(tag, TAUGHT)
 
 
 def test_new_codes_have_the_form_of_nllbs_and_are_none_of_them() -> None:
