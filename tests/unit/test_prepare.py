@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from dragoman.config import DataConfig
-from dragoman.data import choosing, cleaning, parts, prepare, work, workers
-from dragoman.data.corpus import Corpus, open_corpus
-from dragoman.data.filters import clean, key
+from dragoman.config import DataConfig, from_flat
+from dragoman.data import choosing, cleaning, parts, prepare, replay, work, workers
+from dragoman.data.corpus import Corpus, Text, open_corpus
+from dragoman.data.filters import clean, key, split_of
 from dragoman.data.shares import Share, parse
 from dragoman.errors import DataError, InputError, WorkerLost
+from dragoman.languages import parse_pairs
 from dragoman.model.vocabulary import Vocabulary
 from tests.support.preparing import corpus_of, directions_of, naive, options
 from tests.support.real import until
@@ -141,6 +142,67 @@ def test_all_planted_leaks_are_found_and_shown(tmp_path: Path) -> None:
     sources_held = {text.source for split in ("dev", "test") for text in chosen.splits[split]}
     assert funnel.rejected["leak"] == len([row for row in planted if clean(row.split("\t")[1]) not in sources_held])
     assert len(funnel.examples["leak"]) == 3
+
+
+def disguised(text: str, number: int) -> str:
+    """The same text for a reader who does not mind case, width or spaces."""
+    wide = "".join(chr(ord(letter) + 0xFEE0) if "!" <= letter <= "~" else letter for letter in text)
+    return (text.upper(), text.title(), text.replace(" ", " \u3000 "), wide)[number % 4]
+
+
+LEAKING = ["en-fr", "fr-en", "en-tyv", "tyv-de", "de-tyv", "de-fr", "en-de"]
+
+
+@pytest.mark.parametrize("as_replay", [False, True])
+@pytest.mark.parametrize("pair", LEAKING)
+def test_leaks_are_found_in_every_direction_rehearsed_ones_and_new_languages_included(
+    tmp_path: Path, pair: str, as_replay: bool
+) -> None:
+    """Texts held out in en-fr and en-tyv, planted on either side of a pair to train on, all dropped and counted."""
+    said = {"en": "sentence number {}", "fr": "phrase {} de la liste", "tyv": "домак {} дугаар"}
+    for tag in ("fr", "tyv"):
+        rows = (f"{said['en'].format(n)}\t{said[tag].format(n)}\n" for n in range(300))
+        (tmp_path / f"{tag}.tsv").write_text("".join(rows), "utf-8")
+    shape: dict[str, Any] = {"new_language": ["tyv_Cyrl"], "like": ["kaz_Cyrl"]}
+    files = [f"en-fr={tmp_path / 'fr.tsv'}", f"en-tyv={tmp_path / 'tyv.tsv'}"]
+
+    def select(**more: Any) -> prepare.Selection:
+        data = from_flat({"language_pairs": ["en-fr", "en-tyv"], "data": files} | shape | more).data
+        ways = [way for text in data.language_pairs for way in parse_pairs(text, data.new_codes)]
+        return prepare.select(data, [*dict.fromkeys(ways), *replay.directions_of(data)], 1)
+
+    held = [text for split in ("dev", "test") for text in select().splits[split]]
+    source, target = pair.split("-")
+    texts = {"en": sorted({text.source for text in held}), "de": []}
+    texts |= {tag: [text.target for text in held if text.direction.target[:2] == tag[:2]] for tag in ("fr", "tyv")}
+    planted = [f"{disguised(text, n)}\tanderes {n}" for n, text in enumerate(texts[source])]
+    planted += [f"etwas {n}\t{disguised(text, n)}" for n, text in enumerate(texts[target])]
+    assert len(planted) > 5
+    rows = [*planted, *(f"neues {n} für alle\tgut {n} für alle" for n in range(50))]
+    (tmp_path / "planted.tsv").write_text("\n".join(rows), "utf-8")
+    entry = f"{pair}={tmp_path / 'planted.tsv'}"
+    limits = {"min_script_percent": 0}  # the planted ones are in no language
+    if as_replay:
+        chosen = select(replay=[f"{entry}:0.2"], **limits)
+    else:
+        chosen = select(language_pairs=[*dict.fromkeys(["en-fr", "en-tyv", pair])], data=[*files, entry], **limits)
+    codes = {"en": "eng_Latn", "fr": "fra_Latn", "tyv": "tyv_Cyrl", "de": "deu_Latn"}
+    found = chosen.funnels[f"{codes[source]}-{codes[target]}{' (replay)' * as_replay}"].rejected
+    now_held = [text for split in ("dev", "test") for text in chosen.splits[split]]
+    forbidden = {(code, key(side)) for text in (*held, *now_held) for side, code in _sides(text)}
+    for text in chosen.splits["train"]:
+        assert forbidden.isdisjoint((code, key(side)) for side, code in _sides(text))
+    # What is planted and not a leak has a source that is held out itself, in this or in any direction.
+    itself = sum(clean(text.split("\t")[0]) in {other.source for other in now_held} for text in planted)
+    if as_replay:
+        assert found["leak"] + found["held_out"] >= len(planted)
+        assert found["held_out"] <= len([text for text in rows if split_of(clean(text.split("\t")[0]), 2, 2) != "train"])
+    else:
+        assert found["leak"] == len(planted) - itself
+
+
+def _sides(text: Text) -> list[tuple[str, str]]:
+    return [(text.source, text.direction.source), (text.target, text.direction.target)]
 
 
 def test_equal_text_of_another_language_is_no_leak(tmp_path: Path) -> None:
