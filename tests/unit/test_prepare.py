@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dragoman.cli.app import run as command
 from dragoman.config import DataConfig, from_flat
 from dragoman.data import choosing, cleaning, parts, prepare, replay, work, workers
 from dragoman.data.corpus import Corpus, Text, open_corpus
@@ -222,6 +223,37 @@ def test_the_order_of_files_moves_no_sentence_to_another_split(both: DataConfig)
         assert keys[0] == keys[1]
     sides = [[key(text.source) for text in some.splits["dev"]] for some in (one, other)]
     assert sides[0] == sides[1]
+
+
+def test_the_funnel_counts_each_file_wherever_it_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By several machines, of which each sees a part of the rows, and of several catalogues of a package."""
+    monkeypatch.setattr(cleaning, "CHUNK_PAIRS", 7)
+    sentences(tmp_path / "one.tsv", 50, 1)
+    (tmp_path / "two.tsv").write_text("a\tb\nbad\nc\td\n")
+    (tmp_path / "empty.tsv").write_text("")
+    files = [str(tmp_path / name) for name in ("one.tsv", "two.tsv", "empty.tsv")]
+    data = options(*(f"en-fr={file}" for file in files), on_bad_rows="skip")
+    expected = [("one.tsv", 50, 0), ("two.tsv", 3, 1), ("empty.tsv", 0, 0)]
+    folder = work.Work(tmp_path / "part")
+    prepare.select(data, directions_of(data), 1, folder, share=Share(2, 3))
+    again = prepare.select(data, directions_of(data), 1, folder)
+    assert again.funnels[FR].files == expected
+    told = again.funnels[FR].to_json()
+    assert told["files"][1] == {"file": "two.tsv", "read": 3, "bad_rows": 1}
+    assert told["read"] == sum(one["read"] for one in told["files"])
+
+    words = ["--language-pairs", "en-fr", "--data", "gettext:wtforms,django", *files[:2], "--on-bad-rows", "skip"]
+    assert command(["prepare", *words, "--dump", str(tmp_path / "pairs.jsonl"), "--json"]) == 0
+    sources = json.loads(capsys.readouterr().out)["sources"]
+    assert [source["files"] for source in sources[2:]] == [
+        [{"file": name, "read": read, "bad_rows": bad}] for name, read, bad in expected[:2]
+    ]
+    names = [one["file"] for one in sources[1]["files"]]
+    assert "conf/locale/fr/LC_MESSAGES/django.po" in names
+    assert len(set(names)) == len(names) > 5
+    assert sum(one["read"] for one in sources[1]["files"]) == sources[1]["read"]
 
 
 # --- the record of what cannot be written ----------------------------------------------

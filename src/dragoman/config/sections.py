@@ -51,7 +51,7 @@ class DataConfig(FrozenModel):
     data: list[str] = ["Helsinki-NLP/opus-100"]
     """Where the pairs are: files (TSV, CSV, JSONL, Parquet, Arrow, TMX, XLIFF, PO; two in Moses format: `x.en x.fr`), a
     folder of gettext catalogues, `gettext:PACKAGE,PACKAGE` (catalogues of installed Python packages), or data sets on
-    the Hub, `USER/NAME@REVISION`; each for all pairs or as `en-fr=FILE` for one."""
+    the Hub, `USER/NAME` or `USER/NAME:SPLIT@REVISION`; each for all pairs or as `en-fr=FILE` for one."""
 
     replay: list[str] = []
     """Pairs to rehearse against forgetting, as SOURCE:SHARE: an entry as for --data, such as `de-en=general.tsv`, in

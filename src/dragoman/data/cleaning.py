@@ -30,6 +30,7 @@ from dragoman.data.filters import (
 from dragoman.data.normalization import Normalization
 from dragoman.data.shares import Share
 from dragoman.data.sources import BadRow, Source
+from dragoman.data.sources.rows import counts_of
 from dragoman.data.work import Chunk, Work
 from dragoman.data.workers import Call
 from dragoman.languages import Direction
@@ -103,7 +104,7 @@ def _undone(cleaning: Cleaning, folder: Work, share: Share, found: list[Chunk]) 
                         if not work.is_whole(path := folder.cleaned(chunk)):
                             yield Call(len(rows.source), (path, number, rows))
                 known = count
-                folder.write_ended(number, place, known)
+                folder.write_ended(number, place, known, counts_of(source))
             total += known
             found += ours
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dragoman.config import DataConfig
 from dragoman.data.sources import BadRow, open_sources
+from dragoman.data.sources.rows import FileCount, counts_of
 from dragoman.languages import Direction
 from dragoman.store.disk import Disk, part
 
@@ -28,6 +29,8 @@ class Counted:
     """Rows."""
     bad: int
     """Rows that were skipped."""
+    files: list[FileCount]
+    """The same for each of its files."""
 
 
 def dump(data: DataConfig, directions: Sequence[Direction], path: Path, disk: Disk) -> list[Counted]:
@@ -62,7 +65,8 @@ def _lines(
         for source in sources:
             for pair in source.pairs():
                 yield json.dumps([pair.source, pair.target, direction.source, direction.target]) + "\n"
-            counted.append(Counted(direction, source.name, source.rows.num_read, source.rows.num_rejected))
+            rows = source.rows
+            counted.append(Counted(direction, source.name, rows.num_read, rows.num_rejected, counts_of(source)))
 
 
 def _chunks(lines: Iterator[str]) -> Iterator[bytes]:

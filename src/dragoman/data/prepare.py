@@ -158,7 +158,7 @@ def select(
 
 
 def _funnel(choice: Choice, direction: int) -> Funnel:
-    funnel = Funnel()
+    funnel = Funnel(files=choice.folder.files(direction))
     for place in choice.places(direction):
         cleaning.add_facts(funnel, work.facts(choice.folder.cleaned(choice.chunks[place])))
     choosing.complete(funnel, choice, direction)

@@ -23,6 +23,8 @@ FORMATS = frozenset(
     {".tsv", ".jsonl", ".ndjson", ".csv", ".parquet", ".arrow", ".feather", ".tmx", ".xlf", ".xliff", ".po", ".mo"}
 )
 """Endings that say how a file is read, with or without `.gz` behind them; a `.zip` holds such files."""
+# What holds a separator or a dot is the beginning of a path that happens to hold "=".
+_BEGINS_PATH = re.compile(r"[/\\.]")
 
 
 class Entry(NamedTuple):
@@ -123,6 +125,13 @@ def data_set_of(entry: Entry) -> DataSetName | None:
     return None if is_path else name
 
 
+def data_set_in(text: str) -> DataSetName | None:
+    """The data set on the Hub that an entry names, whatever stands before `=`; see `data_set_of`."""
+    prefix, equals, place = text.partition("=")
+    is_tied = equals and not _BEGINS_PATH.search(prefix) and not exists(text)
+    return data_set_of(_entry(text, None, place if is_tied else text))
+
+
 def packages(entry: Entry) -> list[str]:
     """The packages of a `gettext:` entry."""
     return [name.strip() for name in entry.place.removeprefix(GETTEXT_PREFIX).split(",")]
@@ -156,8 +165,7 @@ def exists(path: str) -> bool:
 
 def _parse(text: str, new: Sequence[str]) -> Entry:
     prefix, equals, place = text.partition("=")
-    # What holds a separator or a dot is the beginning of a path that happens to hold "=".
-    if not equals or re.search(r"[/\\.]", prefix):
+    if not equals or _BEGINS_PATH.search(prefix):
         return _entry(text, None, text)
     try:
         return _entry(text, languages.parse_pair(prefix, new), place)
