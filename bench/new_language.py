@@ -42,11 +42,11 @@ FIELD = re.compile(r"%\([^)]*\)\w|%\w|\{[^}]*\}|<[^>]*>|(?P<text>[^%{<]+)")
 PACKAGES = "gettext:django,wagtail,sphinx,allauth,rest_framework,wtforms"
 FOLDER = Path("runs/new-language")
 PERCENT = 4.0
-BASE_STEPS, NEW_STEPS = 4000, 500
+BASE_STEPS, NEW_STEPS = 4000, 1000
 PIECE_HOURS = 0.04
 OLD = ("en-fr", "en-de")
 PAIRS = (f"en-{NEW}", *OLD)
-SHARE = 0.2
+SHARE = 0.5
 """Of all pairs of an epoch, for both old directions together."""
 SEEDS = (1, 2, 3)
 COMMON: dict[str, Any] = {
@@ -79,11 +79,11 @@ class Way(NamedTuple):
 WAYS = {
     "like": Way("like", SHARE, SEEDS),
     "unk": Way("unk", SHARE, SEEDS),
-    "random": Way("random", SHARE, SEEDS),
+    "random": Way("random", SHARE, SEEDS[:1]),
     "alone": Way("like", 0, SEEDS),
     "none": Way("none", 0, SEEDS[:1]),
-    "like 0.05": Way("like", 0.05, SEEDS[:1]),
-    "like 0.5": Way("like", 0.5, SEEDS[:1]),
+    "like 0.2": Way("like", 0.2, SEEDS[:1]),
+    "like 0.7": Way("like", 0.7, SEEDS[:1]),
 }
 
 
@@ -95,13 +95,19 @@ def write_data() -> dict[str, Path]:
         pairs = {key(one.source): one for source in sources for one in source.pairs()}
         for number, (_, one) in enumerate(sorted(pairs.items())):
             source, target = clean(one.source), clean(one.target)
-            use = "test" if split_of(source, PERCENT, PERCENT) == "test" else "train"
+            split = split_of(source, PERCENT, PERCENT)
             # The French of every third sentence is only ever seen as its cipher.
             is_new = pair == "en-fr" and number % 3 == 0
-            if use == "test" or not is_new:
-                rows.setdefault(f"{use} {pair}", []).append(f"{source}\t{target}\n")
-            if pair == "en-fr" and (use == "test" or is_new):
-                rows.setdefault(f"{use} en-{NEW}", []).append(f"{source}\t{ciphered(target)}\n")
+            old, new = f"{source}\t{target}\n", f"{source}\t{ciphered(target)}\n"
+            if split != "test" and not is_new:
+                rows.setdefault(f"train {pair}", []).append(old)
+            if split != "test" and is_new:
+                rows.setdefault(f"train en-{NEW}", []).append(new)
+            if split == "test" and pair == "en-fr":
+                rows.setdefault(f"test en-{NEW}", []).append(new)
+            # No later choice looks at the dev split of an old direction, so it tells as much as the test split.
+            if split != "train":
+                rows.setdefault(f"test {pair}", []).append(old)
     files: dict[str, Path] = {}
     for name, lines in rows.items():
         files[name] = FOLDER / f"{name.replace(' ', '-')}.tsv"
@@ -201,9 +207,11 @@ def main() -> None:
     before = scores(base, OLD, files)
     print(before, flush=True)
     after: dict[str, list[dict[str, float]]] = {}
-    for name, way in WAYS.items():
-        pairs = OLD if way.rows == "none" else PAIRS
-        for seed in way.seeds:
+    for seed in SEEDS:
+        for name, way in WAYS.items():
+            if seed not in way.seeds:
+                continue
+            pairs = OLD if way.rows == "none" else PAIRS
             run = teach(run_of(name, seed).name, way, seed, base, files)
             after.setdefault(name, []).append(scores(run, pairs, files))
             print(name, seed, after[name][-1], flush=True)

@@ -20,6 +20,7 @@ OTHER: dict[str, Any] = {
     "min_script_percent": 50.0,
     "max_repeats": 3,
     "near_duplicates": "drop",
+    "inline_tags": "keep",
     "langid": True,
     "langid_min_chars": 60,
     "dev_percent": 3.0,

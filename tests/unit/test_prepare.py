@@ -197,7 +197,9 @@ def test_leaks_are_found_in_every_direction_rehearsed_ones_and_new_languages_inc
     itself = sum(clean(text.split("\t")[0]) in {other.source for other in now_held} for text in planted)
     if as_replay:
         assert found["leak"] + found["held_out"] >= len(planted)
-        assert found["held_out"] <= len([text for text in rows if split_of(clean(text.split("\t")[0]), 2, 2) != "train"])
+        assert found["held_out"] <= len(
+            [text for text in rows if split_of(clean(text.split("\t")[0]), 2, 2) != "train"]
+        )
     else:
         assert found["leak"] == len(planted) - itself
 

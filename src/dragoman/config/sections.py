@@ -107,6 +107,9 @@ class DataConfig(FrozenModel):
     langid_min_chars: Annotated[int, Field(ge=20)] = 40
     """Identify the language of sides from this length on, in characters."""
 
+    inline_tags: Literal["strip", "keep"] = "strip"
+    """Tags in segments of TMX and XLIFF: leave them out, or keep them as text, such as `<g id="1">OK</g>`."""
+
     on_bad_rows: Literal["fail", "skip"] = "fail"
     """What to do with a row that cannot be read: stop, or skip it and write it to rejected.tsv."""
 

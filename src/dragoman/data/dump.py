@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dragoman.config import DataConfig
-from dragoman.data.sources import BadRow, open_sources
+from dragoman.data.replay import open_for
+from dragoman.data.sources import BadRow
 from dragoman.data.sources.rows import FileCount, counts_of
 from dragoman.languages import Direction
 from dragoman.store.disk import Disk, part
@@ -61,7 +62,7 @@ def _lines(
     data: DataConfig, directions: Sequence[Direction], counted: list[Counted], rejected: list[BadRow]
 ) -> Iterator[str]:
     for direction in directions:
-        sources = open_sources(data.data, direction, on_bad_rows=data.on_bad_rows, offer=rejected.append)
+        sources = open_for(data, direction.plain, rejected.append)
         for source in sources:
             for pair in source.pairs():
                 yield json.dumps([pair.source, pair.target, direction.source, direction.target]) + "\n"

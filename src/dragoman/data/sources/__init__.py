@@ -14,11 +14,12 @@ from dragoman.data.sources import entries, formats, hub, hub_data
 from dragoman.data.sources.entries import GETTEXT_PREFIX, Entry, data_set_of, existing_path, serving
 from dragoman.data.sources.formats import How
 from dragoman.data.sources.gettext import Domain, GettextSource, find_domains, find_package, languages_of
+from dragoman.data.sources.markup import InlineTags
 from dragoman.data.sources.rows import BadRow, OnBadRows, Pair, Rows, Source
 from dragoman.errors import InputError
 from dragoman.languages import Direction, new_among
 
-__all__ = ["BadRow", "OnBadRows", "Pair", "Rows", "Source", "check_data", "open_sources", "pinned"]
+__all__ = ["BadRow", "InlineTags", "OnBadRows", "Pair", "Rows", "Source", "check_data", "open_sources", "pinned"]
 
 
 def open_sources(
@@ -27,6 +28,7 @@ def open_sources(
     *,
     on_bad_rows: OnBadRows,
     offer: Callable[[BadRow], None] | None = None,
+    inline_tags: InlineTags = "strip",
 ) -> list[Source]:
     """The sources of one direction, in the order of `data`; nothing is read yet.
 
@@ -35,6 +37,7 @@ def open_sources(
         direction: What the pairs shall be.
         on_bad_rows: `fail` ends the reading at the first bad row, `skip` counts it and goes on.
         offer: Receives every skipped row while `Source.pairs` runs.
+        inline_tags: What becomes of the tags in segments of TMX and XLIFF.
 
     Raises:
         InputError: An entry names nothing that can be read, or none serves the direction.
@@ -42,7 +45,9 @@ def open_sources(
     sources: list[Source] = []
     offered: list[Domain] = []
     for entry in serving(entries.parse_beside(data, direction), direction):
-        how = How(direction, entry.direction == entries.reverse(direction), lambda: Rows(on_bad_rows, offer))
+        how = How(
+            direction, entry.direction == entries.reverse(direction), lambda: Rows(on_bad_rows, offer), inline_tags
+        )
         domains = _domains(entry)
         if domains is None:
             sources.extend(_open(entry, how))
