@@ -14,6 +14,7 @@ OTHER: dict[str, Any] = {
     "language_pairs": ["en-fr"],
     "data": ["a.tsv"],
     "replay": ["a.tsv:0.1"],
+    "held_out": ["a.tsv"],
     "max_samples": 7,
     "normalize": "nfkc",
     "normalize_target": "nllb",

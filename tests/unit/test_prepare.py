@@ -208,6 +208,118 @@ def _sides(text: Text) -> list[tuple[str, str]]:
     return [(text.source, text.direction.source), (text.target, text.direction.target)]
 
 
+# --- test sets that stand apart ----------------------------------------------------------
+
+
+@pytest.fixture
+def apart(tmp_path: Path) -> DataConfig:
+    """Two directions of which some pairs hold, on some side, a text of one of three test sets, disguised."""
+    rows = {pair: [f"sentence {n} of {pair}\tphrase {n} en {pair}" for n in range(120)] for pair in ("en-fr", "fr-de")}
+    sets = {
+        "en-fr": [(f"english {n} apart", f"français {n} à part") for n in range(8)],
+        "de-en": [(f"deutsch {n} beiseite", f"more english {n} apart") for n in range(8)],
+        "tyv-fr": [(f"тыва {n} чугула", f"encore français {n} à part") for n in range(8)],
+    }
+    leaks = {
+        "en-fr": [text for pair, side in (("en-fr", 0), ("de-en", 1)) for text in sides_of(sets[pair], side)],
+        "fr-de": [text for pair, side in (("en-fr", 1), ("tyv-fr", 1)) for text in sides_of(sets[pair], side)],
+    }
+    for pair, texts in leaks.items():
+        rows[pair] += [f"{disguised(text, n)}\tneu {n}" for n, text in enumerate(texts)]
+    rows["fr-de"] += [f"nouveau {n}\t{disguised(text, n)}" for n, text in enumerate(sides_of(sets["de-en"], 0))]
+    for name, lines in rows.items():
+        (tmp_path / f"{name}.tsv").write_text("\n".join(lines), "utf-8")
+    for name, pairs in sets.items():
+        (tmp_path / f"{name}.test.tsv").write_text("\n".join(map("\t".join, pairs)), "utf-8")
+    held_out = [f"{pair}={tmp_path / pair}.test.tsv" for pair in sets]
+    files = [f"{pair}={tmp_path / pair}.tsv" for pair in rows]
+    more: dict[str, Any] = {"new_language": ["tyv_Cyrl"], "held_out": held_out, "min_script_percent": 0}
+    return options(*files, pairs=["en-fr", "fr-de"], dev_percent=0, test_percent=0, **more)
+
+
+def sides_of(pairs: Sequence[tuple[str, str]], side: int) -> list[str]:
+    return [pair[side] for pair in pairs]
+
+
+@pytest.mark.parametrize("as_replay", [False, True])
+def test_no_text_of_a_test_set_apart_is_trained_on_on_any_side_of_any_direction(
+    apart: DataConfig, as_replay: bool
+) -> None:
+    data = apart
+    if as_replay:
+        places = {"data": apart.data[:1], "language_pairs": ["en-fr"], "replay": [f"{apart.data[1]}:0.5"]}
+        data = apart.model_copy(update=places)
+    ways = [*directions_of(data), *replay.directions_of(data)]
+    chosen = prepare.select(data, ways, 1)
+    assert [funnel.rejected["leak"] for funnel in chosen.funnels.values()] == [16, 24]
+    assert len(chosen.splits["train"]) == 240
+    assert all(" apart" not in key(side) for text in chosen.splits["train"] for side in text[:2])
+    without = data.model_copy(update={"held_out": []})
+    assert len(prepare.select(without, ways, 1).splits["train"]) == 280
+
+
+def test_test_sets_apart_leave_what_is_held_out_itself_and_decide_the_corpus_by_their_bytes_alone(
+    apart: DataConfig, tmp_path: Path
+) -> None:
+    split = apart.model_copy(update={"dev_percent": 10.0, "test_percent": 10.0})
+    with_it, without = (
+        prepare.select(data, directions_of(data), 1).splits
+        for data in (split, split.model_copy(update={"held_out": []}))
+    )
+    for name in ("dev", "test"):
+        assert list(with_it[name]) == list(without[name])
+    ways = directions_of(apart)
+    before = prepare.inputs_digest(apart, ways, 1)
+    (tmp_path / "moved").mkdir()
+    entry = apart.held_out[0].partition("=")[2]
+    moved = Path(entry).rename(tmp_path / "moved/test.tsv")
+    there = apart.model_copy(update={"held_out": [f"en-fr={moved}", *apart.held_out[1:]]})
+    assert prepare.inputs_digest(there, ways, 1) == before
+    moved.write_text("another\tautre\n")
+    assert prepare.inputs_digest(there, ways, 1) != before
+    assert prepare.inputs_digest(there.model_copy(update={"held_out": apart.held_out[1:]}), ways, 1) != before
+
+
+def test_machines_that_share_the_work_hold_the_same_texts_out(
+    apart: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleaning, "CHUNK_PAIRS", 30)
+    whole = list(prepare.select(apart, directions_of(apart), 1).splits["train"])
+    folder = work.Work(tmp_path / "work")
+    for number in (1, 2):
+        prepare.select(apart, directions_of(apart), 1, folder, share=Share(number, 2))
+    assert list(prepare.select(apart, directions_of(apart), 1, folder).splits["train"]) == whole
+
+
+def test_a_test_set_apart_that_cannot_be_read_so_is_refused_by_its_option(
+    apart: DataConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "prepare",
+        "--language-pairs",
+        "en-fr",
+        "en-de",
+        "--model",
+        "scratch:tiny",
+        "--output",
+        str(tmp_path / "r"),
+    ]
+    words += ["--data", apart.data[0], f"en-de={tmp_path / 'en-fr.tsv'}"]
+    for held_out, why in (
+        (str(tmp_path / "de-en.test.tsv"), "two columns that name no languages"),
+        (str(tmp_path / "nothing.tsv"), "there is no file or folder"),
+        (f"en-xx={tmp_path / 'de-en.test.tsv'}", "the pair before '=' is wrong"),
+        ("gettext:nothing_such", "no package nothing_such is installed"),
+    ):
+        assert command([*words, "--held-out", held_out]) == 2
+        told = " ".join(capsys.readouterr().err.split())
+        assert "error: --held-out " in told
+        assert why in told
+        assert "--data" not in told
+    assert command([*words, "--held-out", f"de-en={tmp_path / 'de-en.test.tsv'}", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["funnel"][FR]["rejected"]["leak"]["pairs"] >= 8
+
+
 def test_equal_text_of_another_language_is_no_leak(tmp_path: Path) -> None:
     rows = [f"word {n} alpha\tmot {n} beta" for n in range(200)]
     (tmp_path / "a.tsv").write_text("\n".join(rows))

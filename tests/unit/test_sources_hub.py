@@ -115,6 +115,8 @@ def test_a_split_stays_named_beside_the_commit(hub: HubStandIn, tmp_path: Path):
     ]
     config = from_flat({"language_pairs": ["en-fr"], "data": [OPUS], "replay": [f"en--de={OPUS}:validation:0.25"]})
     assert pinning.pinned(config, tmp_path / "new").data.replay == [f"en--de={OPUS}:validation@{head}:0.25"]
+    config = from_flat({"language_pairs": ["en-fr"], "data": ["a.tsv"], "held_out": [f"{OPUS}:test"]})
+    assert pinning.pinned(config, tmp_path / "new").data.held_out == [f"{OPUS}:test@{head}"]
 
 
 def test_each_file_of_a_data_set_is_counted(hub: HubStandIn):

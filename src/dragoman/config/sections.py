@@ -57,6 +57,10 @@ class DataConfig(FrozenModel):
     """Pairs to rehearse against forgetting, as SOURCE:SHARE: an entry as for --data, such as `de-en=general.tsv`, in
     these or other directions, and its share of all pairs of an epoch: `de-en=general.tsv:0.1`."""
 
+    held_out: list[str] = []
+    """Test sets that stand apart, as entries for --data, such as `Helsinki-NLP/opus-100:test`: no pair is trained on of
+    which a side is a text of theirs, whatever its case, width and direction."""
+
     new_language: list[str] = []
     """Languages to teach that NLLB does not know: `tyv_Cyrl`, or with its relatives `tyv_Cyrl=kaz_Cyrl,kir_Cyrl`."""
 

@@ -160,7 +160,7 @@ def _clean_chunk(cleaning: Cleaning, path: Path, direction: int, rows: _Rows) ->
     arrays: dict[str, NDArray[Any]] = {
         "text": np.frombuffer(b"".join(texts), np.uint8),
         "lengths": np.fromiter(map(len, texts), np.uint32, len(texts)).reshape(-1, 2),
-        "sides": np.array(sides, np.uint64).reshape(-1, 2) ^ _languages(way),
+        "sides": np.array(sides, np.uint64).reshape(-1, 2) ^ language_hashes(way),
         "split": np.array(splits, np.uint8),
         "priority": np.array(priorities, np.uint64),
     }
@@ -168,7 +168,7 @@ def _clean_chunk(cleaning: Cleaning, path: Path, direction: int, rows: _Rows) ->
     work.save(path, funnel_facts(funnel) | {"bad": rows.bad}, **arrays, **hashes)
 
 
-def _languages(direction: Direction) -> NDArray[np.uint64]:
+def language_hashes(direction: Direction) -> NDArray[np.uint64]:
     """What sets texts of one language apart from equal ones of another."""
     codes = (direction.source, direction.target)
     return np.array([hash64(b"dragoman code", code) for code in codes], np.uint64)
