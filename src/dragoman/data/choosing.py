@@ -1,9 +1,9 @@
 """The second pass: which pairs are kept, by comparing each with all others, on hashes alone.
 
 Duplicates first: of equal pairs of a direction the first stays. Then leaks: a pair to train on
-goes when either side is a text that stands on either side of any pair held out, in the same
-language, whatever the direction, or of a test set that stands apart. Then the sample is drawn. Memory is one byte per pair, 24
-bytes per pair held out, and a bounded part of the hashes.
+goes when either side is a text that stands on either side of any pair held out, or of a test set
+that stands apart, in the same language, whatever the direction. Then the sample is drawn. Memory
+is one byte per pair, 24 bytes per pair held out, and a bounded part of the hashes.
 """
 
 import math
