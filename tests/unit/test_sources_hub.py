@@ -82,6 +82,12 @@ def test_the_configuration_is_found_in_either_order_of_the_pair(hub: HubStandIn)
     assert texts(direction=Direction("zho_Hans", "eng_Latn")) == [("一", "one")]
 
 
+def test_the_configuration_of_a_language_that_nllb_lacks_is_found(hub: HubStandIn):
+    opus_100(hub, {"en-fr": {"train": [FRENCH]}, "en-tyv": {"train": [[("one", "бир")]]}}, "ada/tuvan")
+    assert texts("ada/tuvan", Direction("eng_Latn", "tyv_Cyrl")) == [("one", "бир")]
+    assert texts("ada/tuvan", Direction("tyv_Cyrl", "eng_Latn")) == [("бир", "one")]
+
+
 def test_nothing_is_downloaded_before_the_files_are_asked_for(hub: HubStandIn):
     (source,) = open_sources([OPUS], EN_FR, on_bad_rows="fail")
     assert not [path for path in downloads(hub) if path.endswith(".parquet")]

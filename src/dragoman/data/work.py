@@ -68,7 +68,7 @@ class Work:
 
     def files(self, direction: int) -> list[FileCount]:
         """What each file of the sources of a direction gave, in their order."""
-        paths = sorted(self.folder.glob(self.ended(direction, 0).name.replace("00000", "*")))
+        paths = sorted(self.folder.glob(f"ended-{direction:03}-*.json"))
         return [FileCount(**count) for path in paths for count in json.loads(path.read_bytes()).get("files", [])]
 
     def clear(self) -> None:
