@@ -95,6 +95,7 @@ def test_machines_that_share_the_preparation_teach_the_same_model_with_a_mix_and
     words = vocabulary.load(tmp_path / "merged" / inputs.BASE, CODES)
     assert {words.tokenizer.id_to_token(i) for i in range(words.first_new, len(words))} == {NEW, *"ėөꙋꙗ"}
 
+    assert "forgets" not in (tmp_path / "alone/dragoman/journal.jsonl").read_text("utf-8"), "French is rehearsed"
     assert lab.stopped("merged", before=5).exit_code == 75
     for name in ("merged", "alone"):
         assert lab.train(name).exit_code == 0
@@ -108,7 +109,10 @@ def test_the_new_tokens_are_told(lab: Lab) -> None:
     [event] = [event for event in lab.events if isinstance(event, LanguagesAdded)]
     assert event.languages == {NEW: ["fra_Latn", "spa_Latn"]}
     assert set(event.characters) == set("ėөꙋ")
-    assert not [each for each in lab.events if isinstance(each, Warned) and "merged" in each.message]
+    warned = [each.message for each in lab.events if isinstance(each, Warned)]
+    assert not [message for message in warned if "merged" in message]
+    (message,) = [message for message in warned if "forgets" in message]
+    assert message.startswith(f"{NEW} begins as fra_Latn or spa_Latn, and no pair to train on is in it")
 
 
 def test_new_rows_are_trained_with_whatever_else_is_and_nothing_has_moved(lab: Lab, first: Path) -> None:
