@@ -1,17 +1,21 @@
-"""A language that the model does not know: what its relatives' rows are worth, and what the others lose.
+"""A language that the model does not know: what its relatives' rows are worth, and what rehearsing keeps of the others.
 
 A small model learns English → French and English → German from the catalogues of installed
-packages. Then it is taught a language that it has never seen: a cipher of French, some of
-whose letters it cannot write. Three runs differ only in what the new rows begin as:
+packages until its dev curve is flat. Then it is taught a language that it has never seen: a
+cipher of French, some of whose letters it cannot write. Each way is run with several seeds:
 
-    relatives    as `--new-language qaa_Latn --like fra_Latn` makes them
-    <unk>        all of them as the row of `<unk>`
-    random       as transformers' own resizing would draw them without a mean
+    like          rows begin as `--new-language qaa_Latn --like fra_Latn` makes them; old directions rehearsed
+    unk           all new rows as the row of `<unk>`; rehearsed
+    random        as transformers' own resizing would draw them without a mean; rehearsed
+    alone         as `like`, and nothing rehearsed
+    none          the old directions alone go on for as many steps, with nothing new: what is left to learn of them
+    like SHARE    other shares to rehearse, one seed
 
-Each sees the old directions beside the new one, so that they are not forgotten. No sentence
-of the new language's corpus was seen in French, and none of the test by anybody.
+No sentence of the new language's corpus was seen in French, and none of the test by anybody.
+Runs go in pieces of a few minutes that continue each other, and whatever was done before is
+found again. So the bench may be killed, or told to end early with exit code 75:
 
-    python bench/new_language.py        about nine minutes of one core; writes the report
+    python bench/new_language.py [MINUTES]        some forty minutes of one core in all
 """
 
 import datetime
@@ -19,11 +23,13 @@ import json
 import platform
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dragoman import journal
 from dragoman.data.filters import clean, key, split_of
@@ -37,8 +43,14 @@ FIELD = re.compile(r"%\([^)]*\)\w|%\w|\{[^}]*\}|<[^>]*>|(?P<text>[^%{<]+)")
 PACKAGES = "gettext:django,wagtail,sphinx,allauth,rest_framework,wtforms"
 FOLDER = Path("runs/new-language")
 PERCENT = 4.0
-STEPS = {"base": 1500, "new": 400}
+BASE_STEPS, NEW_STEPS = 4000, 1000
+PIECE_HOURS = 0.04
+STARTED = time.monotonic()
 OLD = ("en-fr", "en-de")
+PAIRS = (f"en-{NEW}", *OLD)
+SHARE = 0.5
+"""Of all pairs of an epoch, for both old directions together."""
+SEEDS = (1, 2, 3)
 COMMON: dict[str, Any] = {
     "dev_percent": PERCENT,
     "test_percent": PERCENT,
@@ -51,24 +63,53 @@ COMMON: dict[str, Any] = {
     "warmup_steps": 50,
     "label_smoothing": 0.0,
     "eval_samples": 60,
+    "max_hours": PIECE_HOURS,
+}
+NEW_STAGE: dict[str, Any] = {"max_steps": NEW_STEPS, "learning_rate": 5e-4, "eval_steps": 100, "save_steps": 250}
+
+
+class Way(NamedTuple):
+    """One way to teach the language."""
+
+    rows: str
+    """What the new rows begin as; `none`: nothing is taught."""
+    share: float
+    """Of all pairs, rehearsed."""
+    seeds: tuple[int, ...]
+
+
+WAYS = {
+    "like": Way("like", SHARE, SEEDS),
+    "unk": Way("unk", SHARE, SEEDS),
+    "alone": Way("like", 0, SEEDS),
+    "none": Way("none", 0, SEEDS[:1]),
+    "random": Way("random", SHARE, SEEDS[:1]),
+    "like 0.2": Way("like", 0.2, SEEDS[:1]),
+    "like 0.7": Way("like", 0.7, SEEDS[:1]),
 }
 
 
 def write_data() -> dict[str, Path]:
-    """The pairs of each run and of each test, as TSV files by what they are for."""
+    """The pairs to train on and to test on for each direction, as TSV files."""
     rows: dict[str, list[str]] = {}
     for pair in OLD:
         sources = open_sources([PACKAGES], parse_pair(pair), on_bad_rows="skip")
         pairs = {key(one.source): one for source in sources for one in source.pairs()}
         for number, (_, one) in enumerate(sorted(pairs.items())):
             source, target = clean(one.source), clean(one.target)
-            is_test = split_of(source, PERCENT, PERCENT) == "test"
-            # English sentences in turn: one for what the model knows, one for what it is taught.
-            use = "test" if is_test else "train" if number % 2 else ""
-            if use:
-                rows.setdefault(f"{use} {pair}", []).append(f"{source}\t{target}\n")
-            if pair == "en-fr" and use != "train":
-                rows.setdefault(f"{use or 'train'} en-{NEW}", []).append(f"{source}\t{ciphered(target)}\n")
+            split = split_of(source, PERCENT, PERCENT)
+            # The French of every third sentence is only ever seen as its cipher.
+            is_new = pair == "en-fr" and number % 3 == 0
+            old, new = f"{source}\t{target}\n", f"{source}\t{ciphered(target)}\n"
+            if split != "test" and not is_new:
+                rows.setdefault(f"train {pair}", []).append(old)
+            if split != "test" and is_new:
+                rows.setdefault(f"train en-{NEW}", []).append(new)
+            if split == "test" and pair == "en-fr":
+                rows.setdefault(f"test en-{NEW}", []).append(new)
+            # No later choice looks at the dev split of an old direction, so it tells as much as the test split.
+            if split != "train":
+                rows.setdefault(f"test {pair}", []).append(old)
     files: dict[str, Path] = {}
     for name, lines in rows.items():
         files[name] = FOLDER / f"{name.replace(' ', '-')}.tsv"
@@ -82,116 +123,175 @@ def ciphered(text: str) -> str:
 
 
 def dragoman(*words: object) -> str:
-    """Run a command; what it prints on stdout."""
+    """Run a command, and again while it says that it was stopped; what it prints on stdout."""
     command = [sys.executable, "-m", "dragoman", *map(str, words)]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    while (done := subprocess.run(command, stdout=subprocess.PIPE, text=True)).returncode == 75:
+        end_if_late()
+    done.check_returncode()
+    return done.stdout
 
 
-def train(name: str, model: Path | str, files: dict[str, Path], **options: Any) -> Path:
+def end_if_late() -> None:
+    if len(sys.argv) > 1 and time.monotonic() - STARTED > 60 * float(sys.argv[1]):
+        sys.exit(75)
+
+
+def train(name: str, model: Path | str, files: dict[str, Path], pairs: tuple[str, ...], **options: Any) -> Path:
     """Train a run to its end; returns its folder."""
-    pairs = [pair for pair in (*OLD, f"en-{NEW}") if f"train {pair}" in files]
     data = [f"{pair}={files[f'train {pair}']}" for pair in pairs]
     words: list[object] = ["train", "--model", model, "--output", FOLDER / name]
     words += ["--language-pairs", *pairs, "--data", *data]
     for flag, value in (COMMON | options).items():
-        words += ["--" + flag.replace("_", "-"), value]
+        words += ["--" + flag.replace("_", "-"), *(value if isinstance(value, list) else [value])]
     dragoman(*words)
     return FOLDER / name
 
 
-def with_other_rows(name: str, like: Path) -> Path:
-    """The base of the run `like` with other first rows of the new tokens."""
+def teach(name: str, way: Way, seed: int, base: Path, files: dict[str, Path]) -> Path:
+    """Run the second stage once."""
+    if way.rows == "none":
+        return train(name, base, files, OLD, seed=seed, **NEW_STAGE)
+    options: dict[str, Any] = NEW_STAGE | {"seed": seed, "new_language": NEW, "like": "fra_Latn"}
+    if way.share:
+        options["replay"] = [f"{pair}={files[f'train {pair}']}:{way.share / len(OLD):g}" for pair in OLD]
+    first = base if way.rows == "like" else with_other_rows(way.rows, seed)
+    return train(name, first, files, PAIRS[:1], **options)
+
+
+def with_other_rows(rows: str, seed: int) -> Path:
+    """The base that `--like` has made, with other first rows of the new tokens."""
     import torch
     from safetensors.torch import load_file, save_file
 
     from dragoman.model import nllb, vocabulary
 
-    folder = FOLDER / f"base-{name}"
-    shutil.copytree(like / "dragoman/base", folder)
-    weights, words = load_file(folder / "model.safetensors"), vocabulary.load(folder)
-    rows = weights[nllb.EMBEDDING]
-    torch.manual_seed(1)
-    new = slice(words.first_new, len(words))
-    rows[new] = rows[words.unk] if name == "unk" else torch.randn_like(rows[new]) * rows[: words.first_new].std()
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    folder = FOLDER / f"base-{rows}-{seed}"
+    if not folder.exists():
+        part = folder.with_name(f"{folder.name}.part")
+        shutil.copytree(run_of("like", 1) / "dragoman/base", part, dirs_exist_ok=True)
+        weights, words = load_file(part / "model.safetensors"), vocabulary.load(part)
+        old = weights[nllb.EMBEDDING]
+        torch.manual_seed(seed)
+        new = slice(words.first_new, len(words))
+        old[new] = old[words.unk] if rows == "unk" else torch.randn_like(old[new]) * old[: words.first_new].std()
+        save_file(weights, part / "model.safetensors", metadata={"format": "pt"})
+        part.rename(folder)
     return folder
 
 
-def scores(run: Path, pairs: list[str], files: dict[str, Path]) -> dict[str, float]:
-    """chrF++ on the test of each direction, beam 4."""
-    found: dict[str, float] = {}
-    for pair in pairs:
-        told = json.loads(dragoman("evaluate", run, "--pair", pair, "--data", files[f"test {pair}"], "--json"))
-        found[pair] = told["systems"][-1]["chrf"]
-    return found
+def run_of(way: str, seed: int) -> Path:
+    return FOLDER / f"{way.replace(' ', '-')}-{seed}"
 
 
-def curve(run: Path) -> dict[int, float]:
-    """chrF++ of the new direction on the dev sample, by step."""
-    told = [event for event in journal.read(run / journal_of(run)) if event["kind"] == "evaluated"]
-    return {event["step"]: event["directions"][f"eng_Latn-{NEW}"]["chrf"] for event in told}
+def scores(run: Path, pairs: tuple[str, ...], files: dict[str, Path]) -> dict[str, float]:
+    """chrF++ of the published model on the test of each direction, beam 4."""
+    kept = run / "test.json"
+    if not kept.exists():
+        model = run / "published"  # alone, so that its base is not scored beside it
+        shutil.rmtree(model, ignore_errors=True)
+        model.mkdir()
+        for file in run.iterdir():
+            if file.is_file():
+                shutil.copy(file, model)
+        data = [f"{pair}={files[f'test {pair}']}" for pair in pairs]
+        kept.write_text(dragoman("evaluate", model, "--pair", *pairs, "--data", *data, "--json"))
+    told = json.loads(kept.read_text())["systems"][-1]["directions"]
+    found = [score["chrf"] for score in told.values()]
+    return dict(zip(pairs, found, strict=True))
 
 
-def journal_of(run: Path) -> Path:
-    return (run / "dragoman/journal.jsonl").relative_to(run)
+def curve(run: Path) -> dict[int, dict[str, float]]:
+    """chrF++ on the dev sample by step and direction."""
+    told = [event for event in journal.read(run / "dragoman/journal.jsonl") if event["kind"] == "evaluated"]
+    return {event["step"]: {way: at["chrf"] for way, at in event["directions"].items()} for event in told}
 
 
 def main() -> None:
-    started = time.monotonic()
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(parents=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
     files = write_data()
-    old_files = {name: path for name, path in files.items() if NEW not in name}
-    base = train(
-        "base", "scratch:tiny", old_files, max_steps=STEPS["base"], learning_rate=2e-3, eval_steps=500, save_steps=500
-    )
-    before = scores(base, list(OLD), files)
-    options = {"max_steps": STEPS["new"], "learning_rate": 5e-4, "eval_steps": 50, "save_steps": 200}
-    runs = {"relatives": train("relatives", base, files, new_language=NEW, like="fra_Latn", **options)}
-    for name in ("unk", "random"):
-        runs[name] = train(name, with_other_rows(name, runs["relatives"]), files, new_language=NEW, **options)
-    after = {name: scores(run, [f"en-{NEW}", *OLD], files) for name, run in runs.items()}
-    report(files, before, after, {name: curve(run) for name, run in runs.items()}, time.monotonic() - started)
+    options = {"max_steps": BASE_STEPS, "learning_rate": 2e-3, "eval_steps": 500, "save_steps": 500}
+    base = train("base", "scratch:tiny", files, OLD, **options)
+    before = scores(base, OLD, files)
+    print(before, flush=True)
+    after: dict[str, list[dict[str, float]]] = {}
+    turns = [(seed, name) for name, way in WAYS.items() for seed in way.seeds]
+    # What is run once waits until all that is run more often is done.
+    for seed, name in sorted(turns, key=lambda turn: (len(WAYS[turn[1]].seeds) == 1, turn[0])):
+        way = WAYS[name]
+        run = teach(run_of(name, seed).name, way, seed, base, files)
+        after.setdefault(name, []).append(scores(run, OLD if way.rows == "none" else PAIRS, files))
+        print(name, seed, after[name][-1], flush=True)
+        end_if_late()
+    report(files, before, after)
 
 
-def report(
-    files: dict[str, Path],
-    before: dict[str, float],
-    after: dict[str, dict[str, float]],
-    curves: dict[str, dict[int, float]],
-    seconds: float,
-) -> None:
+def report(files: dict[str, Path], before: dict[str, float], after: dict[str, list[dict[str, float]]]) -> None:
     today = datetime.date.today().isoformat()
-    event = next(e for e in journal.read(FOLDER / "relatives/dragoman/journal.jsonl") if e["kind"] == "languages_added")
-    counts = {name: len(path.read_text("utf-8").splitlines()) for name, path in files.items()}
-    steps = sorted(curves["relatives"])
-    lines = [f"# A new language, {today}, CPU", ""]
-    lines += [f"`python bench/new_language.py`, {platform.machine()}, one thread, {seconds / 60:.1f} minutes.", ""]
-    lines += [
-        f"The model (`scratch:tiny`, {STEPS['base']:,} steps) knows {' and '.join(OLD)}. It is taught a cipher of"
-        f" French, {len(event['characters'])} of whose letters it cannot write ({' '.join(event['characters'])}), for"
-        f" {STEPS['new']:,} steps, the old directions beside it.",
+    told = journal.read(run_of("like", 1) / "dragoman/journal.jsonl")
+    characters = next(event for event in told if event["kind"] == "languages_added")["characters"]
+    lines = [
+        f"# A new language, {today}, CPU",
         "",
+        f"`python bench/new_language.py`, {platform.machine()}, one thread.",
+        "",
+        f"The model (`scratch:tiny`, {BASE_STEPS:,} steps to a learning rate of zero) knows {' and '.join(OLD)}. In"
+        f" {NEW_STEPS:,} steps it is taught a cipher of French, {len(characters)} of whose letters it cannot write"
+        f" ({' '.join(characters)}); the French of these sentences was never seen. Means of {len(SEEDS)} seeds of the"
+        " second stage (in brackets the lowest and highest), of one where none are given. chrF++ on the test, beam 4.",
+        "",
+        *table(
+            ["", *files], [["pairs", *(f"{len(path.read_text('utf-8').splitlines()):,}" for path in files.values())]]
+        ),
+        "## The base on the dev sample, by step",
+        "",
+        *base_curve(),
+        "## Test",
+        "",
+        *table(["new rows", "rehearsed", *PAIRS], list(result_rows(before, after))),
+        "## The new direction on the dev sample, by step",
+        "",
+        *new_curves(),
     ]
-    lines += ["| pairs | " + " | ".join(counts) + " |", "|---|" + "---|" * len(counts)]
-    lines += ["| lines | " + " | ".join(f"{count:,}" for count in counts.values()) + " |", ""]
-    lines += ["## The new direction: chrF++ on the dev sample, by step", ""]
-    lines += [
-        "| first rows | " + " | ".join(map(str, steps)) + " | test, beam 4 |",
-        "|---|" + "---|" * (len(steps) + 1),
-    ]
-    for name, values in curves.items():
-        told = " | ".join(f"{values[step]:.1f}" for step in steps)
-        lines.append(f"| {name} | {told} | **{after[name][f'en-{NEW}']:.1f}** |")
-    lines += ["", "## The old directions: chrF++ on the test, beam 4", ""]
-    lines += ["| | " + " | ".join(OLD) + " |", "|---|" + "---|" * len(OLD)]
-    lines.append("| before | " + " | ".join(f"{before[pair]:.1f}" for pair in OLD) + " |")
-    for name, found in after.items():
-        told = " | ".join(f"{found[pair]:.1f} ({found[pair] - before[pair]:+.1f})" for pair in OLD)
-        lines.append(f"| after, {name} | {told} |")
-    text = "\n".join(lines) + "\n"
+    text = "\n".join(lines).rstrip() + "\n"
     Path(f"bench/new_language_cpu_{today}.md").write_text(text, encoding="utf-8")
     print(text)
+
+
+def result_rows(before: dict[str, float], after: dict[str, list[dict[str, float]]]) -> Iterator[list[str]]:
+    yield ["before", "", "", *(f"{before[pair]:.1f}" for pair in OLD)]
+    for name, found in after.items():
+        way = WAYS[name]
+        new = f"**{shown([run[PAIRS[0]] for run in found])}**" if way.rows != "none" else ""
+        old = (f"{shown([run[pair] - before[pair] for run in found], '+')}" for pair in OLD)
+        rows, share = ("nothing new", "alone") if way.rows == "none" else (way.rows, f"{way.share:.0%}")
+        yield [rows, share, new, *old]
+
+
+def shown(values: list[float], sign: str = "") -> str:
+    around = f" ({min(values):{sign}.1f} to {max(values):{sign}.1f})" if len(values) > 1 else ""
+    return f"{statistics.mean(values):{sign}.1f}{around}"
+
+
+def base_curve() -> list[str]:
+    found = curve(FOLDER / "base")
+    ways = list(next(iter(found.values())))
+    return table(["step", *map(str, found)], [[way, *(f"{at[way]:.1f}" for at in found.values())] for way in ways])
+
+
+def new_curves() -> list[str]:
+    rows: list[list[str]] = []
+    steps: list[int] = []
+    for name, way in WAYS.items():
+        if way.rows != "none":
+            curves = [curve(run_of(name, seed)) for seed in way.seeds]
+            steps = sorted(curves[0])
+            means = [statistics.mean(one[step][f"eng_Latn-{NEW}"] for one in curves) for step in steps]
+            rows.append([way.rows, f"{way.share:.0%}", *(f"{mean:.1f}" for mean in means)])
+    return table(["new rows", "rehearsed", *map(str, steps)], rows)
+
+
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)] + [""]
 
 
 if __name__ == "__main__":

@@ -69,16 +69,38 @@ def newest(folder: Path) -> Path:
     return folder / found.folder
 
 
-def test_machines_that_share_the_preparation_teach_the_same_tokens(first: Path, tmp_path: Path) -> None:
+def test_machines_that_share_the_preparation_teach_the_same_model_with_a_mix_and_rehearsed_pairs(
+    first: Path, tmp_path: Path
+) -> None:
     """No machine can tokenise its part: which tokens are new, only all of the data says."""
-    shared = {"model": str(first), "new_language": [NEW], "like": LIKE, "language_pairs": [f"en-{NEW}"]}
-    lab = Lab(tmp_path, shared | {"data": [f"en-qaa={ciphered(tmp_path)}"]})
-    for part in ("1/2", "2/2"):
+    pairs = [f"en-{NEW}", "qaa-en"]
+    shared = {"model": str(first), "new_language": [NEW], "like": LIKE, "language_pairs": pairs}
+    shared |= {"data": [f"en-qaa={ciphered(tmp_path)}"], "mix": ["en-qaa=2", "qaa-en=1"]}
+    # The rehearsed pairs hold the new language too, and characters that only they have.
+    old, more = make_pairs(tmp_path / "old.tsv", n=60, seed=2), tmp_path / "more.tsv"
+    more.write_text(ciphered(tmp_path).read_text("utf-8").replace("ꙋ", "ꙗ"), "utf-8")
+    lab = Lab(tmp_path, shared | {"replay": [f"en--fr={old}:0.2", f"fr-qaa={more}:0.1"]})
+    for part in ("1/3", "2/3", "3/3"):
         prepared.prepare_part(lab.config(part[0]), part)
-    merged = prepared.prepare(lab.config("merged"), [tmp_path / "1", tmp_path / "2"])
+    merged = prepared.prepare(lab.config("merged"), [tmp_path / part for part in "132"])
     alone = prepared.prepare(lab.config("alone"))
     assert merged.digest == alone.digest
     assert contents(tmp_path / "merged" / inputs.BASE) == contents(tmp_path / "alone" / inputs.BASE)
+    ways = [f"eng_Latn-{NEW}", f"{NEW}-eng_Latn"]
+    old_ways = ["eng_Latn-fra_Latn (replay)", "fra_Latn-eng_Latn (replay)", f"fra_Latn-{NEW} (replay)"]
+    assert list(merged.mix) == [*ways, *old_ways]
+    learned, rehearsed = (sum(merged.mix[way] for way in some) for some in (ways, old_ways))
+    assert merged.mix[ways[0]] == pytest.approx(2 * merged.mix[ways[1]], abs=2)
+    assert rehearsed / (learned + rehearsed) == pytest.approx(0.3, abs=0.02)
+    words = vocabulary.load(tmp_path / "merged" / inputs.BASE, CODES)
+    assert {words.tokenizer.id_to_token(i) for i in range(words.first_new, len(words))} == {NEW, *"ėөꙋꙗ"}
+
+    assert "forgets" not in (tmp_path / "alone/dragoman/journal.jsonl").read_text("utf-8"), "French is rehearsed"
+    assert lab.stopped("merged", before=5).exit_code == 75
+    for name in ("merged", "alone"):
+        assert lab.train(name).exit_code == 0
+    assert final(tmp_path / "merged") == final(tmp_path / "alone")
+    assert trained(tmp_path / "merged") == trained(tmp_path / "alone")
 
 
 def test_the_new_tokens_are_told(lab: Lab) -> None:
@@ -87,7 +109,10 @@ def test_the_new_tokens_are_told(lab: Lab) -> None:
     [event] = [event for event in lab.events if isinstance(event, LanguagesAdded)]
     assert event.languages == {NEW: ["fra_Latn", "spa_Latn"]}
     assert set(event.characters) == set("ėөꙋ")
-    assert not [each for each in lab.events if isinstance(each, Warned) and "merged" in each.message]
+    warned = [each.message for each in lab.events if isinstance(each, Warned)]
+    assert not [message for message in warned if "merged" in message]
+    (message,) = [message for message in warned if "forgets" in message]
+    assert message.startswith(f"{NEW} begins as fra_Latn or spa_Latn, and no pair to train on is in it")
 
 
 def test_new_rows_are_trained_with_whatever_else_is_and_nothing_has_moved(lab: Lab, first: Path) -> None:

@@ -1,6 +1,7 @@
 """A run on a data set of the Hub, begun on one machine and continued on another one."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -28,7 +29,8 @@ def real_pairs() -> list[tuple[str, str]]:
 @pytest.fixture
 def hub() -> Iterator[HubStandIn]:
     with HubStandIn() as hub:
-        opus_100(hub, {"en-fr": {"train": [real_pairs()]}}, OPUS)
+        pairs = real_pairs()
+        opus_100(hub, {"en-fr": {"train": [pairs[:200], pairs[20:]], "test": [pairs[:20]]}}, OPUS)
         yield hub
 
 
@@ -51,7 +53,7 @@ def test_a_run_continues_elsewhere_with_the_revision_that_it_began_with(hub: Hub
     assert config["data"] == [begun_with]
 
     hub.write(
-        f"datasets/{OPUS}", "en-fr/train-00000-of-00001.parquet", parquet_of(table_of([("x", "y")], ("en", "fr")))
+        f"datasets/{OPUS}", "en-fr/train-00000-of-00002.parquet", parquet_of(table_of([("x", "y")], ("en", "fr")))
     )
     again = dragoman(hub, tmp_path / "first", "train", *shape, *steps, *store)
     assert again.returncode == 0, again.stderr
@@ -62,3 +64,20 @@ def test_a_run_continues_elsewhere_with_the_revision_that_it_began_with(hub: Hub
     assert resumed.returncode == 0, resumed.stderr
     config = yaml.safe_load((tmp_path / "second/run/dragoman/config.yaml").read_text())
     assert config["data"] == [begun_with]
+
+
+def test_one_split_is_learned_without_the_texts_of_another_and_scored_on_that(hub: HubStandIn, tmp_path: Path):
+    shape = ["--language-pairs", "en-fr", "--model", "scratch:tiny", "--device", "cpu", "--output", "run"]
+    done = dragoman(hub, tmp_path, "train", *shape, "--max-steps", "1", "--held-out", f"{OPUS}:test")
+    assert done.returncode == 0, done.stderr
+    config = yaml.safe_load((tmp_path / "run/dragoman/config.yaml").read_text())
+    assert config["held_out"] == [f"{OPUS}:test@{hub.head(f'datasets/{OPUS}')}"]
+    (manifest,) = (tmp_path / "run/dragoman/corpus").glob("*/corpus.json")
+    funnel = json.loads(manifest.read_bytes())["funnel"]["eng_Latn-fra_Latn"]
+    assert funnel["rejected"]["leak"]["pairs"] >= 15
+    assert [one["file"] for one in funnel["files"]] == [f"en-fr/train-{n:05}-of-00002.parquet" for n in range(2)]
+
+    words = ["evaluate", "run", "--pair", "en-fr", "--data", f"{OPUS}:test", "--num-beams", "1", "--json"]
+    scored = dragoman(hub, tmp_path, *words)
+    assert scored.returncode == 0, scored.stderr
+    assert json.loads(scored.stdout)["pairs"] == 20

@@ -51,6 +51,8 @@ def test_prepare_shows_leaks_and_what_cannot_be_written(tmp_path: Path, capsys: 
     assert prepare(tmp_path, "run", data=data) == 0
     shown = capsys.readouterr().out
     assert "leak" in shown
+    assert "       200  in a.tsv" in shown
+    assert "     1,500  in b.tsv" in shown
     assert f"fra_Latn, most often for: {characters[0][0]} U+{ord(characters[0][0]):04X} 1" in shown
 
 

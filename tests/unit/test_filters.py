@@ -17,6 +17,7 @@ from dragoman.data.filters import (
     split_of,
 )
 from dragoman.data.sources import Pair, open_sources
+from dragoman.data.sources.rows import FileCount
 from dragoman.languages import Direction
 
 EN_FR = Direction("eng_Latn", "fra_Latn")
@@ -233,7 +234,7 @@ PRIORITY = 0x54A4E6C1E229EC4D
 
 
 def test_the_funnel_adds_up_and_keeps_the_first_examples():
-    funnel = Funnel(read=10_000, bad_rows=3)
+    funnel = Funnel(read=10_000, bad_rows=3, files=[FileCount("a.tsv", 10_000, 3)])
     for number in range(5):
         funnel.reject("identical", f"a{number}", f"A{number}")
     funnel.reject("length", "x" * 2000, "y")
@@ -243,6 +244,7 @@ def test_the_funnel_adds_up_and_keeps_the_first_examples():
     assert json.loads(json.dumps(funnel.to_json())) == {
         "read": 10_000,
         "bad_rows": 3,
+        "files": [{"file": "a.tsv", "read": 10_000, "bad_rows": 3}],
         "rejected": {
             "length": {"pairs": 1, "why": REASONS["length"], "examples": [["x" * 119 + "…", "y"]]},
             "identical": {

@@ -144,15 +144,46 @@ NAMES_AND_TYPOS = {
 }
 
 
-# The tags that langcodes alone gets wrong, or that name several languages, or none of NLLB's.
-HARD = """
-    az lv sq ms sw mg mn ne or uz yi ay qu om ff fa ps et gn tl fil no nb ko tzm din crh azb sat cmn
-    zh ku ar-EG ar-MA sr-Latn sh kr pa-Arab ks ace bjn taq la br fy haw nds gsw wuu nan hak pnb zgh
-"""
+# 119 common tags and what becomes of each: a code, `?` for a question, `-` for a language that NLLB lacks. The
+# first three blocks are those that langcodes alone gets wrong, or that name several languages, or none of NLLB's.
+COMMON = _rows("""
+    az:azj_Latn lv:lvs_Latn sq:als_Latn ms:zsm_Latn sw:swh_Latn mg:plt_Latn mn:khk_Cyrl ne:npi_Deva or:ory_Orya
+    uz:uzn_Latn yi:ydd_Hebr ay:ayr_Latn qu:quy_Latn om:gaz_Latn ff:fuv_Latn fa:pes_Arab ps:pbt_Arab et:est_Latn
+    gn:grn_Latn tl:tgl_Latn fil:tgl_Latn no:nob_Latn nb:nob_Latn ko:kor_Hang tzm:tzm_Tfng din:dik_Latn crh:crh_Latn
+    azb:azb_Arab sat:sat_Beng
+
+    cmn:? zh:? ku:? ar-EG:? ar-MA:? sr-Latn:? sh:? kr:? pa-Arab:? ks:? ace:? bjn:? taq:?
+
+    la:- br:- fy:- haw:- nds:- gsw:- wuu:- nan:- hak:- pnb:- zgh:-
+
+    af:afr_Latn am:amh_Ethi ar:arb_Arab as:asm_Beng be:bel_Cyrl bg:bul_Cyrl bn:ben_Beng bo:bod_Tibt bs:bos_Latn
+    ca:cat_Latn ceb:ceb_Latn ckb:ckb_Arab cs:ces_Latn cy:cym_Latn da:dan_Latn de:deu_Latn el:ell_Grek en:eng_Latn
+    eo:epo_Latn es:spa_Latn eu:eus_Latn fi:fin_Latn fr:fra_Latn ga:gle_Latn gl:glg_Latn gu:guj_Gujr ha:hau_Latn
+    he:heb_Hebr hi:hin_Deva hr:hrv_Latn hu:hun_Latn hy:hye_Armn id:ind_Latn ig:ibo_Latn is:isl_Latn it:ita_Latn
+    ja:jpn_Jpan jv:jav_Latn ka:kat_Geor kk:kaz_Cyrl km:khm_Khmr kn:kan_Knda lo:lao_Laoo lt:lit_Latn mk:mkd_Cyrl
+    ml:mal_Mlym mr:mar_Deva mt:mlt_Latn my:mya_Mymr nl:nld_Latn pa:pan_Guru pl:pol_Latn pt:por_Latn ro:ron_Latn
+    ru:rus_Cyrl si:sin_Sinh sk:slk_Latn sl:slv_Latn so:som_Latn sr:srp_Cyrl sv:swe_Latn ta:tam_Taml te:tel_Telu
+    th:tha_Thai tr:tur_Latn vi:vie_Latn
+""")
 
 
-def test_every_hard_tag_is_in_one_of_the_tables_here():
-    assert set(HARD.split()) <= {*dict(ISO_639_1), *dict(ISO_639_2_AND_3), *ASKS, *NOT_IN_NLLB}
+def test_the_common_tags_are_so_many_and_each_question_is_written_out_above():
+    assert len(dict(COMMON)) == len(COMMON) == 119
+    assert {tag for tag, meant in COMMON if meant == "?"} <= set(ASKS)
+
+
+@pytest.mark.parametrize(("tag", "meant"), COMMON)
+def test_every_common_tag_resolves_right_or_asks(tag: str, meant: str):
+    answer = lookup(tag)
+    if meant == "?":
+        assert answer["code"] is None
+        assert answer["candidates"]
+        assert set(_error(tag).candidates) == ASKS[tag]
+    elif meant == "-":
+        assert (answer["code"], answer["candidates"]) == (None, [])
+        assert _error(tag).message.startswith("NLLB-200 has no ")
+    else:
+        assert resolve(tag) == answer["code"] == meant
 
 
 def _error(tag: str) -> UnknownLanguageError:
@@ -488,7 +519,11 @@ TAUGHT = ("tyv_Cyrl", "chv_Cyrl", "zho_Latn", "qaa_Latn")
         ("TYV-cyrl", "tyv_Cyrl"),
         ("tyv", "tyv_Cyrl"),
         ("cv", "chv_Cyrl"),
+        ("tyv-RU", "tyv_Cyrl"),
+        ("tyv_Cyrl_RU", "tyv_Cyrl"),
+        ("cv-RU", "chv_Cyrl"),
         ("zho_Latn", "zho_Latn"),
+        ("zh-Latn", "zho_Latn"),
         ("qaa", "qaa_Latn"),
         ("fr", "fra_Latn"),
     ],
@@ -510,11 +545,17 @@ def test_a_taught_script_is_one_more_candidate_of_a_language_that_nllb_knows() -
 
 
 def test_pairs_of_taught_languages() -> None:
-    for text in ("en-tyv_Cyrl", "eng_Latn-tyv", "en:tyv", "en_tyv"):
+    for text in ("en-tyv_Cyrl", "eng_Latn-tyv", "en:tyv", "en_tyv", "en-tyv-RU", "en-tyv-ru", "en_tyv-RU"):
         assert str(parse_pair(text, TAUGHT)) == "eng_Latn-tyv_Cyrl"
     assert [str(one) for one in parse_pairs("en--tyv", TAUGHT)] == ["eng_Latn-tyv_Cyrl", "tyv_Cyrl-eng_Latn"]
     with pytest.raises(UnknownLanguageError, match="no Tuvinian"):
         parse_pair("en-tyv_Cyrl")
+
+
+@pytest.mark.parametrize("tag", ["tyv-Latn", "tyv_Latn", "en-tyv", "tyv-en", "tuv", "cmn-Latn-en"])
+def test_another_script_or_a_pair_is_no_taught_language(tag: str) -> None:
+    with pytest.raises(UnknownLanguageError):
+        resolve(tag, TAUGHT)
 
 
 def test_new_codes_have_the_form_of_nllbs_and_are_none_of_them() -> None:

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
-from dragoman.config import DataConfig
-from dragoman.data import choosing, cleaning, parts, prepare, work, workers
-from dragoman.data.corpus import Corpus, open_corpus
-from dragoman.data.filters import clean, key
+from dragoman.cli.app import run as command
+from dragoman.config import DataConfig, from_flat
+from dragoman.data import choosing, cleaning, parts, prepare, replay, work, workers
+from dragoman.data.corpus import Corpus, Text, open_corpus
+from dragoman.data.filters import clean, key, split_of
 from dragoman.data.shares import Share, parse
 from dragoman.errors import DataError, InputError, WorkerLost
+from dragoman.languages import parse_pairs
 from dragoman.model.vocabulary import Vocabulary
 from tests.support.preparing import corpus_of, directions_of, naive, options
 from tests.support.real import until
@@ -143,6 +145,181 @@ def test_all_planted_leaks_are_found_and_shown(tmp_path: Path) -> None:
     assert len(funnel.examples["leak"]) == 3
 
 
+def disguised(text: str, number: int) -> str:
+    """The same text for a reader who does not mind case, width or spaces."""
+    wide = "".join(chr(ord(letter) + 0xFEE0) if "!" <= letter <= "~" else letter for letter in text)
+    return (text.upper(), text.title(), text.replace(" ", " \u3000 "), wide)[number % 4]
+
+
+LEAKING = ["en-fr", "fr-en", "en-tyv", "tyv-de", "de-tyv", "de-fr", "en-de"]
+
+
+@pytest.mark.parametrize("as_replay", [False, True])
+@pytest.mark.parametrize("pair", LEAKING)
+def test_leaks_are_found_in_every_direction_rehearsed_ones_and_new_languages_included(
+    tmp_path: Path, pair: str, as_replay: bool
+) -> None:
+    """Texts held out in en-fr and en-tyv, planted on either side of a pair to train on, all dropped and counted."""
+    said = {"en": "sentence number {}", "fr": "phrase {} de la liste", "tyv": "домак {} дугаар"}
+    for tag in ("fr", "tyv"):
+        rows = (f"{said['en'].format(n)}\t{said[tag].format(n)}\n" for n in range(300))
+        (tmp_path / f"{tag}.tsv").write_text("".join(rows), "utf-8")
+    shape: dict[str, Any] = {"new_language": ["tyv_Cyrl"], "like": ["kaz_Cyrl"]}
+    files = [f"en-fr={tmp_path / 'fr.tsv'}", f"en-tyv={tmp_path / 'tyv.tsv'}"]
+
+    def select(**more: Any) -> prepare.Selection:
+        data = from_flat({"language_pairs": ["en-fr", "en-tyv"], "data": files} | shape | more).data
+        ways = [way for text in data.language_pairs for way in parse_pairs(text, data.new_codes)]
+        return prepare.select(data, [*dict.fromkeys(ways), *replay.directions_of(data)], 1)
+
+    held = [text for split in ("dev", "test") for text in select().splits[split]]
+    source, target = pair.split("-")
+    texts = {"en": sorted({text.source for text in held}), "de": []}
+    texts |= {tag: [text.target for text in held if text.direction.target[:2] == tag[:2]] for tag in ("fr", "tyv")}
+    planted = [f"{disguised(text, n)}\tanderes {n}" for n, text in enumerate(texts[source])]
+    planted += [f"etwas {n}\t{disguised(text, n)}" for n, text in enumerate(texts[target])]
+    assert len(planted) > 5
+    rows = [*planted, *(f"neues {n} für alle\tgut {n} für alle" for n in range(50))]
+    (tmp_path / "planted.tsv").write_text("\n".join(rows), "utf-8")
+    entry = f"{pair}={tmp_path / 'planted.tsv'}"
+    limits = {"min_script_percent": 0}  # the planted ones are in no language
+    if as_replay:
+        chosen = select(replay=[f"{entry}:0.2"], **limits)
+    else:
+        chosen = select(language_pairs=[*dict.fromkeys(["en-fr", "en-tyv", pair])], data=[*files, entry], **limits)
+    codes = {"en": "eng_Latn", "fr": "fra_Latn", "tyv": "tyv_Cyrl", "de": "deu_Latn"}
+    found = chosen.funnels[f"{codes[source]}-{codes[target]}{' (replay)' * as_replay}"].rejected
+    now_held = [text for split in ("dev", "test") for text in chosen.splits[split]]
+    forbidden = {(code, key(side)) for text in (*held, *now_held) for side, code in _sides(text)}
+    for text in chosen.splits["train"]:
+        assert forbidden.isdisjoint((code, key(side)) for side, code in _sides(text))
+    # What is planted and not a leak has a source that is held out itself, in this or in any direction.
+    itself = sum(clean(text.split("\t")[0]) in {other.source for other in now_held} for text in planted)
+    if as_replay:
+        assert found["leak"] + found["held_out"] >= len(planted)
+        assert found["held_out"] <= len(
+            [text for text in rows if split_of(clean(text.split("\t")[0]), 2, 2) != "train"]
+        )
+    else:
+        assert found["leak"] == len(planted) - itself
+
+
+def _sides(text: Text) -> list[tuple[str, str]]:
+    return [(text.source, text.direction.source), (text.target, text.direction.target)]
+
+
+# --- test sets that stand apart ----------------------------------------------------------
+
+
+@pytest.fixture
+def apart(tmp_path: Path) -> DataConfig:
+    """Two directions of which some pairs hold, on some side, a text of one of three test sets, disguised."""
+    rows = {pair: [f"sentence {n} of {pair}\tphrase {n} en {pair}" for n in range(120)] for pair in ("en-fr", "fr-de")}
+    sets = {
+        "en-fr": [(f"english {n} apart", f"français {n} à part") for n in range(8)],
+        "de-en": [(f"deutsch {n} beiseite", f"more english {n} apart") for n in range(8)],
+        "tyv-fr": [(f"тыва {n} чугула", f"encore français {n} à part") for n in range(8)],
+    }
+    leaks = {
+        "en-fr": [text for pair, side in (("en-fr", 0), ("de-en", 1)) for text in sides_of(sets[pair], side)],
+        "fr-de": [text for pair, side in (("en-fr", 1), ("tyv-fr", 1)) for text in sides_of(sets[pair], side)],
+    }
+    for pair, texts in leaks.items():
+        rows[pair] += [f"{disguised(text, n)}\tneu {n}" for n, text in enumerate(texts)]
+    rows["fr-de"] += [f"nouveau {n}\t{disguised(text, n)}" for n, text in enumerate(sides_of(sets["de-en"], 0))]
+    for name, lines in rows.items():
+        (tmp_path / f"{name}.tsv").write_text("\n".join(lines), "utf-8")
+    for name, pairs in sets.items():
+        (tmp_path / f"{name}.test.tsv").write_text("\n".join(map("\t".join, pairs)), "utf-8")
+    held_out = [f"{pair}={tmp_path / pair}.test.tsv" for pair in sets]
+    files = [f"{pair}={tmp_path / pair}.tsv" for pair in rows]
+    more: dict[str, Any] = {"new_language": ["tyv_Cyrl"], "held_out": held_out, "min_script_percent": 0}
+    return options(*files, pairs=["en-fr", "fr-de"], dev_percent=0, test_percent=0, **more)
+
+
+def sides_of(pairs: Sequence[tuple[str, str]], side: int) -> list[str]:
+    return [pair[side] for pair in pairs]
+
+
+@pytest.mark.parametrize("as_replay", [False, True])
+def test_no_text_of_a_test_set_apart_is_trained_on_on_any_side_of_any_direction(
+    apart: DataConfig, as_replay: bool
+) -> None:
+    data = apart
+    if as_replay:
+        places = {"data": apart.data[:1], "language_pairs": ["en-fr"], "replay": [f"{apart.data[1]}:0.5"]}
+        data = apart.model_copy(update=places)
+    ways = [*directions_of(data), *replay.directions_of(data)]
+    chosen = prepare.select(data, ways, 1)
+    assert [funnel.rejected["leak"] for funnel in chosen.funnels.values()] == [16, 24]
+    assert len(chosen.splits["train"]) == 240
+    assert all(" apart" not in key(side) for text in chosen.splits["train"] for side in text[:2])
+    without = data.model_copy(update={"held_out": []})
+    assert len(prepare.select(without, ways, 1).splits["train"]) == 280
+
+
+def test_test_sets_apart_leave_what_is_held_out_itself_and_decide_the_corpus_by_their_bytes_alone(
+    apart: DataConfig, tmp_path: Path
+) -> None:
+    split = apart.model_copy(update={"dev_percent": 10.0, "test_percent": 10.0})
+    with_it, without = (
+        prepare.select(data, directions_of(data), 1).splits
+        for data in (split, split.model_copy(update={"held_out": []}))
+    )
+    for name in ("dev", "test"):
+        assert list(with_it[name]) == list(without[name])
+    ways = directions_of(apart)
+    before = prepare.inputs_digest(apart, ways, 1)
+    (tmp_path / "moved").mkdir()
+    entry = apart.held_out[0].partition("=")[2]
+    moved = Path(entry).rename(tmp_path / "moved/test.tsv")
+    there = apart.model_copy(update={"held_out": [f"en-fr={moved}", *apart.held_out[1:]]})
+    assert prepare.inputs_digest(there, ways, 1) == before
+    moved.write_text("another\tautre\n")
+    assert prepare.inputs_digest(there, ways, 1) != before
+    assert prepare.inputs_digest(there.model_copy(update={"held_out": apart.held_out[1:]}), ways, 1) != before
+
+
+def test_machines_that_share_the_work_hold_the_same_texts_out(
+    apart: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleaning, "CHUNK_PAIRS", 30)
+    whole = list(prepare.select(apart, directions_of(apart), 1).splits["train"])
+    folder = work.Work(tmp_path / "work")
+    for number in (1, 2):
+        prepare.select(apart, directions_of(apart), 1, folder, share=Share(number, 2))
+    assert list(prepare.select(apart, directions_of(apart), 1, folder).splits["train"]) == whole
+
+
+def test_a_test_set_apart_that_cannot_be_read_so_is_refused_by_its_option(
+    apart: DataConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "prepare",
+        "--language-pairs",
+        "en-fr",
+        "en-de",
+        "--model",
+        "scratch:tiny",
+        "--output",
+        str(tmp_path / "r"),
+    ]
+    words += ["--data", apart.data[0], f"en-de={tmp_path / 'en-fr.tsv'}"]
+    for held_out, why in (
+        (str(tmp_path / "de-en.test.tsv"), "two columns that name no languages"),
+        (str(tmp_path / "nothing.tsv"), "there is no file or folder"),
+        (f"en-xx={tmp_path / 'de-en.test.tsv'}", "the pair before '=' is wrong"),
+        ("gettext:nothing_such", "no package nothing_such is installed"),
+    ):
+        assert command([*words, "--held-out", held_out]) == 2
+        told = " ".join(capsys.readouterr().err.split())
+        assert "error: --held-out " in told
+        assert why in told
+        assert "--data" not in told
+    assert command([*words, "--held-out", f"de-en={tmp_path / 'de-en.test.tsv'}", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["funnel"][FR]["rejected"]["leak"]["pairs"] >= 8
+
+
 def test_equal_text_of_another_language_is_no_leak(tmp_path: Path) -> None:
     rows = [f"word {n} alpha\tmot {n} beta" for n in range(200)]
     (tmp_path / "a.tsv").write_text("\n".join(rows))
@@ -160,6 +337,37 @@ def test_the_order_of_files_moves_no_sentence_to_another_split(both: DataConfig)
         assert keys[0] == keys[1]
     sides = [[key(text.source) for text in some.splits["dev"]] for some in (one, other)]
     assert sides[0] == sides[1]
+
+
+def test_the_funnel_counts_each_file_wherever_it_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By several machines, of which each sees a part of the rows, and of several catalogues of a package."""
+    monkeypatch.setattr(cleaning, "CHUNK_PAIRS", 7)
+    sentences(tmp_path / "one.tsv", 50, 1)
+    (tmp_path / "two.tsv").write_text("a\tb\nbad\nc\td\n")
+    (tmp_path / "empty.tsv").write_text("")
+    files = [str(tmp_path / name) for name in ("one.tsv", "two.tsv", "empty.tsv")]
+    data = options(*(f"en-fr={file}" for file in files), on_bad_rows="skip")
+    expected = [("one.tsv", 50, 0), ("two.tsv", 3, 1), ("empty.tsv", 0, 0)]
+    folder = work.Work(tmp_path / "part")
+    prepare.select(data, directions_of(data), 1, folder, share=Share(2, 3))
+    again = prepare.select(data, directions_of(data), 1, folder)
+    assert again.funnels[FR].files == expected
+    told = again.funnels[FR].to_json()
+    assert told["files"][1] == {"file": "two.tsv", "read": 3, "bad_rows": 1}
+    assert told["read"] == sum(one["read"] for one in told["files"])
+
+    words = ["--language-pairs", "en-fr", "--data", "gettext:wtforms,django", *files[:2], "--on-bad-rows", "skip"]
+    assert command(["prepare", *words, "--dump", str(tmp_path / "pairs.jsonl"), "--json"]) == 0
+    sources = json.loads(capsys.readouterr().out)["sources"]
+    assert [source["files"] for source in sources[2:]] == [
+        [{"file": name, "read": read, "bad_rows": bad}] for name, read, bad in expected[:2]
+    ]
+    names = [one["file"] for one in sources[1]["files"]]
+    assert "conf/locale/fr/LC_MESSAGES/django.po" in names
+    assert len(set(names)) == len(names) > 5
+    assert sum(one["read"] for one in sources[1]["files"]) == sources[1]["read"]
 
 
 # --- the record of what cannot be written ----------------------------------------------

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from huggingface_hub import constants, file_download
 
 from dragoman.checkpoint.run_folder import CONFIG
 from dragoman.config import from_flat
 from dragoman.data.sources import open_sources, pinned
+from dragoman.data.sources.rows import counts_of
 from dragoman.errors import DataError, InputError
 from dragoman.languages import Direction
 from dragoman.training import pinning
@@ -80,6 +82,12 @@ def test_the_configuration_is_found_in_either_order_of_the_pair(hub: HubStandIn)
     assert texts(direction=Direction("zho_Hans", "eng_Latn")) == [("一", "one")]
 
 
+def test_the_configuration_of_a_language_that_nllb_lacks_is_found(hub: HubStandIn):
+    opus_100(hub, {"en-fr": {"train": [FRENCH]}, "en-tyv": {"train": [[("one", "бир")]]}}, "ada/tuvan")
+    assert texts("ada/tuvan", Direction("eng_Latn", "tyv_Cyrl")) == [("one", "бир")]
+    assert texts("ada/tuvan", Direction("tyv_Cyrl", "eng_Latn")) == [("бир", "one")]
+
+
 def test_nothing_is_downloaded_before_the_files_are_asked_for(hub: HubStandIn):
     (source,) = open_sources([OPUS], EN_FR, on_bad_rows="fail")
     assert not [path for path in downloads(hub) if path.endswith(".parquet")]
@@ -89,7 +97,42 @@ def test_nothing_is_downloaded_before_the_files_are_asked_for(hub: HubStandIn):
 def test_another_direction_or_split_is_refused_with_what_there_is(hub: HubStandIn):
     text = message(direction=Direction("eng_Latn", "spa_Latn"))
     assert "no configuration for eng_Latn-spa_Latn; it has ar-fr, de-en, en-fr, en-zh" in text
-    assert "ar-fr: no split `train`; it has test" in message(direction=Direction("arb_Arab", "fra_Latn"))
+    text = message(direction=Direction("arb_Arab", "fra_Latn"))
+    assert f"ar-fr: no split `train`; it has test\n  try: --data {OPUS}:test" in text
+    assert "en-fr: no split `tset`; it has test, train, validation" in message(f"{OPUS}:tset")
+
+
+@pytest.mark.parametrize("name", ["validation", "dev", "valid"])
+def test_another_split_is_read_where_it_is_named(hub: HubStandIn, name: str):
+    assert texts(f"{OPUS}:test") == texts(f"hf:opus-100:test@{hub.head(f'datasets/{OPUS}')}") == [("test", "essai")]
+    assert texts(f"{OPUS}:{name}") == [("dev", "dév")]
+    assert texts(f"de-en={OPUS}:test", EN_DE) == [("two", "zwei")]
+    assert texts(f"{OPUS}:train") == texts()
+    (source,) = open_sources([f"{OPUS}:{name}"], EN_FR, on_bad_rows="fail")
+    assert source.name == f"{OPUS}@{hub.head(f'datasets/{OPUS}')[:7]} en-fr validation"
+
+
+def test_a_split_stays_named_beside_the_commit(hub: HubStandIn, tmp_path: Path):
+    head = hub.head(f"datasets/{OPUS}")
+    assert pinned([f"en-fr={OPUS}:test"]) == [f"en-fr={OPUS}:test@{head}"]
+    assert pinned([f"{OPUS}:test", OPUS], stored=[f"{OPUS}@{'a' * 40}", f"{OPUS}:test@{'b' * 40}"]) == [
+        f"{OPUS}:test@{'b' * 40}",
+        f"{OPUS}@{'a' * 40}",
+    ]
+    config = from_flat({"language_pairs": ["en-fr"], "data": [OPUS], "replay": [f"en--de={OPUS}:validation:0.25"]})
+    assert pinning.pinned(config, tmp_path / "new").data.replay == [f"en--de={OPUS}:validation@{head}:0.25"]
+    config = from_flat({"language_pairs": ["en-fr"], "data": ["a.tsv"], "held_out": [f"{OPUS}:test"]})
+    assert pinning.pinned(config, tmp_path / "new").data.held_out == [f"{OPUS}:test@{head}"]
+
+
+def test_each_file_of_a_data_set_is_counted(hub: HubStandIn):
+    bad = parquet_of(pa.table({"translation": [{"en": "three", "fr": None}, {"en": "four", "fr": "quatre"}]}))
+    hub.write(f"datasets/{OPUS}", "en-fr/train-00001-of-00002.parquet", bad)
+    (source,) = open_sources([OPUS], EN_FR, on_bad_rows="skip")
+    expected = [("en-fr/train-00000-of-00002.parquet", 2, 0), ("en-fr/train-00001-of-00002.parquet", 2, 1)]
+    for _ in range(2):
+        assert len(list(source.pairs())) == 3
+        assert counts_of(source) == expected
 
 
 def test_a_pinned_entry_means_the_same_pairs_after_the_data_set_has_changed(hub: HubStandIn):
@@ -247,13 +290,14 @@ def test_without_data_the_command_line_reads_opus_100(hub: HubStandIn, tmp_path:
     assert rows[-1][2:] == ["deu_Latn", "eng_Latn"]
 
 
-def test_the_datasets_library_reads_the_same_rows(hub: HubStandIn, tmp_path: Path):
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_the_datasets_library_reads_the_same_rows(hub: HubStandIn, tmp_path: Path, split: str):
     code = (
         "import json, sys, datasets\n"
-        f"rows = datasets.load_dataset({OPUS!r}, 'en-fr', split='train')\n"
+        f"rows = datasets.load_dataset({OPUS!r}, 'en-fr', split={split!r})\n"
         "json.dump([[row['translation']['en'], row['translation']['fr']] for row in rows], sys.stdout)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment(hub, tmp_path), check=True, capture_output=True, text=True
     )
-    assert [tuple(row) for row in json.loads(done.stdout)] == texts()
+    assert [tuple(row) for row in json.loads(done.stdout)] == texts(f"{OPUS}:{split}")

@@ -255,6 +255,23 @@ def test_inline_elements_of_xliff(tmp_path: Path):
     assert texts(file) == [("abcd", "un")]
 
 
+WRITTEN = (
+    'Press &lt;b&amp;&gt;: a<!-- no --><g id="1" ctype="x&amp;y">b<x id="2"/></g>'
+    "<ph id='3' equiv-text='\"%s\"'>no<sub>no</sub></ph><ept i='1'>&lt;/b&gt;</ept>d"
+)
+KEPT = 'Press <b&>: a<g id="1" ctype="x&amp;y">b<x id="2"/></g><ph id="3" equiv-text="&quot;%s&quot;"/><ept i="1"/>d'
+
+
+def test_tags_are_kept_as_text_when_asked_for(tmp_path: Path):
+    """As they are written, with what is in them as text, but without the codes of another format."""
+    for file in (
+        write(tmp_path / "a.tmx", tmx(unit(en=WRITTEN, fr="<hi>un</hi>"))),
+        write(tmp_path / "a.xlf", whole_1(xliff_1(trans(WRITTEN, "<hi>un</hi>"), trans("blank", "<x id='1'/> ")))),
+    ):
+        assert texts(file, inline_tags="keep") == [(KEPT, "<hi>un</hi>")]
+        assert texts(file) == [("Press <b&>: abd", "un")]
+
+
 def test_xliff_2_has_its_languages_at_the_root_and_states_at_segments(tmp_path: Path):
     def segment(source: str, state: str = "") -> str:
         attribute = f' state="{state}"' if state else ""

@@ -1,6 +1,6 @@
 """The verbs that look: at a run, a model, a machine, the languages and the options."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Group, Parameter
 from cyclopts.types import PositiveInt
@@ -50,6 +50,9 @@ def evaluate(
     base: Annotated[str | None, Parameter(help="Compare with this model; left out: what the run started from.")] = None,
     num_beams: Beams = 4,
     max_samples: Annotated[PositiveInt | None, Parameter(help="Score at most this many pairs per direction.")] = None,
+    inline_tags: Annotated[
+        Literal["strip", "keep"], Parameter(help="Tags in segments of TMX and XLIFF, as they were in training.")
+    ] = "strip",
     require: Annotated[float | None, Parameter(help="Exit 4 when the mean chrF++ is lower.")] = None,
     device: Device = "auto",
     json: AsJson = False,
@@ -65,7 +68,7 @@ def evaluate(
     from dragoman.deploy import compare
 
     with settings.without_run_options():
-        compared = compare.compare(model, pair, data, base, num_beams, max_samples, device)
+        compared = compare.compare(model, pair, data, base, num_beams, max_samples, device, inline_tags)
     reports.comparison(compared, as_json=json)
     compare.require(compared, require)
 

@@ -5,10 +5,13 @@ import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dragoman.cli.output import data, duration, print_json, say, table
 from dragoman.errors import ExitCode
+
+MAX_FILES = 20
+"""Files of a direction that a report for people names."""
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +39,7 @@ def prepared(report: "Report", as_json: bool) -> None:
     for direction, funnel in report.funnel.items():
         data(direction)
         data(f"  {'read':16}{funnel['read']:>10,}")
+        _files([(one["file"], one["read"]) for one in funnel.get("files", [])])
         if funnel["bad_rows"]:
             data(f"  {'bad rows':16}{funnel['bad_rows']:>10,}  listed in {report.folder.parents[1] / 'rejected.tsv'}")
         for reason, entry in funnel["rejected"].items():
@@ -57,6 +61,14 @@ def prepared(report: "Report", as_json: bool) -> None:
     data(f"corpus: {report.folder}")
 
 
+def _files(counts: "Sequence[tuple[str, int]]") -> None:
+    """The rows of each of several files."""
+    for file, count in counts[:MAX_FILES] if len(counts) > 1 else ():
+        data(f"  {'':16}{count:>10,}  in {file}")
+    if len(counts) > MAX_FILES:
+        data(f"  {'':26}  and {len(counts) - MAX_FILES:,} more files (--json names all)")
+
+
 def prepared_part(report: "PartReport", as_json: bool) -> None:
     """What one of several machines has prepared, and how to go on."""
     if as_json:
@@ -70,10 +82,7 @@ def prepared_part(report: "PartReport", as_json: bool) -> None:
 def dumped(counted: "Sequence[Counted]", path: "Path", as_json: bool) -> None:
     """How many rows each source gave, and how many of them were bad."""
     if as_json:
-        rows = [
-            {"direction": str(it.direction), "source": it.name, "read": it.read, "bad_rows": it.bad} for it in counted
-        ]
-        print_json({"dump": str(path), "sources": rows})
+        print_json({"dump": str(path), "sources": [_dumped_source(it) for it in counted]})
         return
     table(
         ("direction", "source", "pairs", "bad rows"),
@@ -82,6 +91,12 @@ def dumped(counted: "Sequence[Counted]", path: "Path", as_json: bool) -> None:
     if any(it.bad for it in counted):
         data(f"bad rows: {path.with_name(path.stem + '.rejected.tsv')}")
     data(f"pairs: {path}")
+
+
+def _dumped_source(counted: "Counted") -> dict[str, Any]:
+    files = [{"file": one.file, "read": one.read, "bad_rows": one.bad} for one in counted.files]
+    values = {"direction": str(counted.direction), "source": counted.name, "read": counted.read}
+    return values | {"bad_rows": counted.bad, "files": files}
 
 
 def status(found: "Status", as_json: bool) -> None:

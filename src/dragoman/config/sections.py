@@ -51,11 +51,15 @@ class DataConfig(FrozenModel):
     data: list[str] = ["Helsinki-NLP/opus-100"]
     """Where the pairs are: files (TSV, CSV, JSONL, Parquet, Arrow, TMX, XLIFF, PO; two in Moses format: `x.en x.fr`), a
     folder of gettext catalogues, `gettext:PACKAGE,PACKAGE` (catalogues of installed Python packages), or data sets on
-    the Hub, `USER/NAME@REVISION`; each for all pairs or as `en-fr=FILE` for one."""
+    the Hub, `USER/NAME` or `USER/NAME:SPLIT@REVISION`; each for all pairs or as `en-fr=FILE` for one."""
 
     replay: list[str] = []
     """Pairs to rehearse against forgetting, as SOURCE:SHARE: an entry as for --data, such as `de-en=general.tsv`, in
     these or other directions, and its share of all pairs of an epoch: `de-en=general.tsv:0.1`."""
+
+    held_out: list[str] = []
+    """Test sets that stand apart, as entries for --data, such as `Helsinki-NLP/opus-100:test`: no pair is trained on of
+    which a side is a text of theirs, whatever its case, width and direction."""
 
     new_language: list[str] = []
     """Languages to teach that NLLB does not know: `tyv_Cyrl`, or with its relatives `tyv_Cyrl=kaz_Cyrl,kir_Cyrl`."""
@@ -106,6 +110,9 @@ class DataConfig(FrozenModel):
 
     langid_min_chars: Annotated[int, Field(ge=20)] = 40
     """Identify the language of sides from this length on, in characters."""
+
+    inline_tags: Literal["strip", "keep"] = "strip"
+    """Tags in segments of TMX and XLIFF: leave them out, or keep them as text, such as `<g id="1">OK</g>`."""
 
     on_bad_rows: Literal["fail", "skip"] = "fail"
     """What to do with a row that cannot be read: stop, or skip it and write it to rejected.tsv."""

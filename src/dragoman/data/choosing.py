@@ -1,9 +1,9 @@
 """The second pass: which pairs are kept, by comparing each with all others, on hashes alone.
 
 Duplicates first: of equal pairs of a direction the first stays. Then leaks: a pair to train on
-goes when either side is a text that stands on either side of any pair held out, in the same
-language, whatever the direction. Then the sample is drawn. Memory is one byte per pair, 24
-bytes per pair held out, and a bounded part of the hashes.
+goes when either side is a text that stands on either side of any pair held out, or of a test set
+that stands apart, in the same language, whatever the direction. Then the sample is drawn. Memory
+is one byte per pair, 24 bytes per pair held out, and a bounded part of the hashes.
 """
 
 import math
@@ -107,7 +107,12 @@ class Choice:
 
 
 def choose(
-    folder: Work, chunks: Sequence[Chunk], num_directions: int, same: Sequence[str], max_samples: int | None
+    folder: Work,
+    chunks: Sequence[Chunk],
+    num_directions: int,
+    same: Sequence[str],
+    max_samples: int | None,
+    held_out: NDArray[np.uint64],
 ) -> Choice:
     """Decide over the pairs of all cleaned chunks.
 
@@ -117,13 +122,14 @@ def choose(
         num_directions: How many directions they have.
         same: Which of `SAME` drop a later pair.
         max_samples: Pairs to train on per direction.
+        held_out: Hashes of texts, of no pair here, that are not trained on.
     """
     fates = [work.load(folder.cleaned(chunk), "split")[0].copy() for chunk in chunks]
     choice = Choice(folder, chunks, fates)
     for direction in range(num_directions):
         for why in same:
             _drop_later(choice, direction, why)
-    _drop_leaks(choice)
+    _drop_leaks(choice, held_out)
     if max_samples is not None:
         for direction in range(num_directions):
             _draw(choice, direction, max_samples)
@@ -169,8 +175,8 @@ def _within(choice: Choice, place: int, why: str, first: int, last: int) -> tupl
     return hashes[start:end][kept], pairs[start:end][kept]
 
 
-def _drop_leaks(choice: Choice) -> None:
-    held: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
+def _drop_leaks(choice: Choice, held_out: NDArray[np.uint64]) -> None:
+    held = [held_out]
     for place, fates in enumerate(choice.fates):
         is_held = (fates != TRAIN) & (fates < len(SPLITS))
         if is_held.any():

@@ -30,6 +30,7 @@ from dragoman.data.filters import (
 from dragoman.data.normalization import Normalization
 from dragoman.data.shares import Share
 from dragoman.data.sources import BadRow, Source
+from dragoman.data.sources.rows import counts_of
 from dragoman.data.work import Chunk, Work
 from dragoman.data.workers import Call
 from dragoman.languages import Direction
@@ -103,7 +104,7 @@ def _undone(cleaning: Cleaning, folder: Work, share: Share, found: list[Chunk]) 
                         if not work.is_whole(path := folder.cleaned(chunk)):
                             yield Call(len(rows.source), (path, number, rows))
                 known = count
-                folder.write_ended(number, place, known)
+                folder.write_ended(number, place, known, counts_of(source))
             total += known
             found += ours
 
@@ -159,7 +160,7 @@ def _clean_chunk(cleaning: Cleaning, path: Path, direction: int, rows: _Rows) ->
     arrays: dict[str, NDArray[Any]] = {
         "text": np.frombuffer(b"".join(texts), np.uint8),
         "lengths": np.fromiter(map(len, texts), np.uint32, len(texts)).reshape(-1, 2),
-        "sides": np.array(sides, np.uint64).reshape(-1, 2) ^ _languages(way),
+        "sides": np.array(sides, np.uint64).reshape(-1, 2) ^ language_hashes(way),
         "split": np.array(splits, np.uint8),
         "priority": np.array(priorities, np.uint64),
     }
@@ -167,7 +168,7 @@ def _clean_chunk(cleaning: Cleaning, path: Path, direction: int, rows: _Rows) ->
     work.save(path, funnel_facts(funnel) | {"bad": rows.bad}, **arrays, **hashes)
 
 
-def _languages(direction: Direction) -> NDArray[np.uint64]:
+def language_hashes(direction: Direction) -> NDArray[np.uint64]:
     """What sets texts of one language apart from equal ones of another."""
     codes = (direction.source, direction.target)
     return np.array([hash64(b"dragoman code", code) for code in codes], np.uint64)

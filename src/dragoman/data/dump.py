@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dragoman.config import DataConfig
-from dragoman.data.sources import BadRow, open_sources
+from dragoman.data.replay import open_for
+from dragoman.data.sources import BadRow
+from dragoman.data.sources.rows import FileCount, counts_of
 from dragoman.languages import Direction
 from dragoman.store.disk import Disk, part
 
@@ -28,6 +30,8 @@ class Counted:
     """Rows."""
     bad: int
     """Rows that were skipped."""
+    files: list[FileCount]
+    """The same for each of its files."""
 
 
 def dump(data: DataConfig, directions: Sequence[Direction], path: Path, disk: Disk) -> list[Counted]:
@@ -58,11 +62,12 @@ def _lines(
     data: DataConfig, directions: Sequence[Direction], counted: list[Counted], rejected: list[BadRow]
 ) -> Iterator[str]:
     for direction in directions:
-        sources = open_sources(data.data, direction, on_bad_rows=data.on_bad_rows, offer=rejected.append)
+        sources = open_for(data, direction.plain, rejected.append)
         for source in sources:
             for pair in source.pairs():
                 yield json.dumps([pair.source, pair.target, direction.source, direction.target]) + "\n"
-            counted.append(Counted(direction, source.name, source.rows.num_read, source.rows.num_rejected))
+            rows = source.rows
+            counted.append(Counted(direction, source.name, rows.num_read, rows.num_rejected, counts_of(source)))
 
 
 def _chunks(lines: Iterator[str]) -> Iterator[bytes]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dragoman.config import DataConfig, is_of_session
-from dragoman.data import choosing, cleaning, corpus, corpus_writer, encode, replay, work
+from dragoman.data import choosing, cleaning, corpus, corpus_writer, encode, held_out, replay, work
 from dragoman.data.assembling import assemble
 from dragoman.data.choosing import Choice
 from dragoman.data.cleaning import SPLITS, Cleaning
@@ -89,14 +89,16 @@ class Selection:
 def inputs_digest(data: DataConfig, directions: Sequence[Direction], seed: int) -> str:
     """Sha256 over everything that decides the selection: settings, seed and the bytes of every file."""
     digest = hashlib.sha256(VERSION.encode())
-    settings = data.model_dump(mode="json", exclude={"data", "replay", *filter(is_of_session, DataConfig.model_fields)})
+    places = {"data", "replay", "held_out"}
+    settings = data.model_dump(mode="json", exclude=places.union(filter(is_of_session, DataConfig.model_fields)))
     digest.update(json.dumps([settings, [str(way) for way in directions], seed], sort_keys=True).encode())
     digest_of = cache(_digest_of)  # two directions may share a file
-    for direction in directions:
-        for source in replay.open_for(data, direction):
-            digest.update(f"{direction} {_reading(source)} {len(source.files)}\n".encode())
-            for file in source.files:
-                digest.update(digest_of(file))
+    opened = [(str(way), source) for way in directions for source in replay.open_for(data, way)]
+    opened += [(f"held out {way}", source) for way, source in held_out.open_all(data, directions)]
+    for use, source in opened:
+        digest.update(f"{use} {_reading(source)} {len(source.files)}\n".encode())
+        for file in source.files:
+            digest.update(digest_of(file))
     return digest.hexdigest()
 
 
@@ -145,7 +147,8 @@ def select(
     ways = tuple(directions)
     try:
         chunks = cleaning.clean_all(Cleaning(data, ways, seed), folder, share, processes)
-        choice = choosing.choose(folder, chunks, len(ways), cleaning.same_of(data), data.max_samples)
+        apart = held_out.hashes(data, ways)
+        choice = choosing.choose(folder, chunks, len(ways), cleaning.same_of(data), data.max_samples, apart)
         funnels = [_funnel(choice, number) for number in range(len(ways))]
         for number, direction in enumerate(ways):
             if share == ALL and not choice.counts(number)[choosing.TRAIN]:
@@ -158,7 +161,7 @@ def select(
 
 
 def _funnel(choice: Choice, direction: int) -> Funnel:
-    funnel = Funnel()
+    funnel = Funnel(files=choice.folder.files(direction))
     for place in choice.places(direction):
         cleaning.add_facts(funnel, work.facts(choice.folder.cleaned(choice.chunks[place])))
     choosing.complete(funnel, choice, direction)

@@ -64,7 +64,9 @@ def open_for(data: DataConfig, direction: Direction, offer: Callable[[BadRow], N
     """
     with _naming(direction):
         entries = entries_of(data, direction)
-        return open_sources(entries, direction.plain, on_bad_rows=data.on_bad_rows, offer=offer)
+        return open_sources(
+            entries, direction.plain, on_bad_rows=data.on_bad_rows, offer=offer, inline_tags=data.inline_tags
+        )
 
 
 def check(data: DataConfig) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import shutil
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dragoman import host
+from dragoman.data.sources.rows import FileCount
 
 ENDING = ".work"
 """Behind the name of such a folder."""
@@ -59,9 +61,15 @@ class Work:
         except (OSError, ValueError, LookupError, TypeError):
             return None
 
-    def write_ended(self, direction: int, source: int, chunks: int) -> None:
-        """Record that a source has so many chunks."""
-        replace(self.ended(direction, source), json.dumps({"chunks": chunks}).encode())
+    def write_ended(self, direction: int, source: int, chunks: int, files: Sequence[FileCount]) -> None:
+        """Record that a source has so many chunks, and what its files gave."""
+        ended = {"chunks": chunks, "files": [count._asdict() for count in files]}
+        replace(self.ended(direction, source), json.dumps(ended).encode())
+
+    def files(self, direction: int) -> list[FileCount]:
+        """What each file of the sources of a direction gave, in their order."""
+        paths = sorted(self.folder.glob(f"ended-{direction:03}-*.json"))
+        return [FileCount(**count) for path in paths for count in json.loads(path.read_bytes()).get("files", [])]
 
     def clear(self) -> None:
         """Remove the folder, and the one above when nothing else is in it."""

@@ -9,7 +9,7 @@ from dragoman.data import sources
 from dragoman.data.corpus import Text
 from dragoman.data.filters import Sample, clean
 from dragoman.data.normalization import Normalization
-from dragoman.data.sources import Pair
+from dragoman.data.sources import InlineTags, Pair
 from dragoman.deploy import corpora, translate
 from dragoman.deploy.directions import directions_of
 from dragoman.errors import CheckSaidNo, InputError
@@ -38,6 +38,7 @@ def compare(
     num_beams: int,
     max_samples: int | None,
     device: str,
+    inline_tags: InlineTags = "strip",
 ) -> Comparison:
     """Judge a model, its base and the copied source.
 
@@ -49,11 +50,12 @@ def compare(
         num_beams: 1 is greedy.
         max_samples: Pairs per direction; None takes all.
         device: auto, cpu or cuda.
+        inline_tags: Of segments of TMX and XLIFF in `data`.
 
     Raises:
         InputError: Pairs, data or models are wrong.
     """
-    pairs = _limited(_pairs(model, directions_of(pair, model), data), max_samples)
+    pairs = _limited(_pairs(model, directions_of(pair, model), data, inline_tags), max_samples)
     base = base or translate.base_of(model)
     systems = [report.judge_copy(pairs)]
     for name, where in (("base", base), ("tuned", model)):
@@ -84,12 +86,12 @@ def require(comparison: Comparison, chrf: float | None) -> None:
         raise CheckSaidNo(f"--require {chrf:g}: the model reaches only {reached:.1f} chrF++")
 
 
-def _pairs(model: str, directions: list[Direction], data: Sequence[str]) -> list[Text]:
+def _pairs(model: str, directions: list[Direction], data: Sequence[str], inline_tags: InlineTags) -> list[Text]:
     if data:
         if not directions:
             raise InputError("--pair is missing: which languages does --data hold?", "--pair en-fr")
         sources.check_data(data, directions)
-        pairs = [text for direction in directions for text in _read(data, direction)]
+        pairs = [text for direction in directions for text in _read(data, direction, inline_tags)]
     else:
         pairs = [text for text in _test_split(model) if not directions or text.direction in directions]
     if not pairs:
@@ -98,8 +100,8 @@ def _pairs(model: str, directions: list[Direction], data: Sequence[str]) -> list
     return pairs
 
 
-def _read(data: Sequence[str], direction: Direction) -> list[Text]:
-    opened = sources.open_sources(data, direction, on_bad_rows="fail")
+def _read(data: Sequence[str], direction: Direction, inline_tags: InlineTags) -> list[Text]:
+    opened = sources.open_sources(data, direction, on_bad_rows="fail", inline_tags=inline_tags)
     rows = (Text(clean(pair.source), clean(pair.target), direction) for source in opened for pair in source.pairs())
     return [row for row in rows if row.source and row.target]
 

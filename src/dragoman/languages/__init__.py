@@ -2,14 +2,16 @@
 
 from dragoman.languages.codes import CODES
 from dragoman.languages.pairs import Direction, parse_pair, parse_pairs
-from dragoman.languages.tags import is_new, lookup, name, new_among, resolve, search
+from dragoman.languages.tags import is_language, is_new, lookup, name, names_new, new_among, resolve, search
 
 __all__ = [
     "CODES",
     "Direction",
+    "is_language",
     "is_new",
     "lookup",
     "name",
+    "names_new",
     "new_among",
     "parse_pair",
     "parse_pairs",

@@ -75,7 +75,7 @@ def resolve(tag: str, also: Sequence[str] = ()) -> str:
 
     Args:
         tag: What the user wrote.
-        also: Codes that the model was taught besides NLLB's; each is found by itself and by its language.
+        also: Codes that the model was taught besides NLLB's; each is found by itself and by its language (`names_new`).
 
     Raises:
         UnknownLanguageError: With candidates when the tag may mean several languages,
@@ -108,22 +108,35 @@ def find(tag: str, also: Sequence[str] = ()) -> Finding:
     finding = _find_in_nllb(tag)
     if not also or finding.kind is Kind.FOUND:
         return finding
-    plain = tag.strip().replace("_", "-").lower()
-    exact = tuple(code for code in dict.fromkeys(also) if plain == code.lower().replace("_", "-"))
-    meant = exact or tuple(code for code in dict.fromkeys(also) if plain in _tags_of(code[:3]))
-    if finding.kind is Kind.ASK and not exact:
+    meant = tuple(code for code in dict.fromkeys(also) if names_new(tag, code))
+    names_script = any(len(part) == 4 and part.isalpha() for part in re.split("[-_]", tag.strip())[1:])
+    if finding.kind is Kind.ASK and not (meant and names_script):
         return Finding(Kind.ASK, finding.reason, (*finding.codes, *meant))
     if len(meant) == 1:
         return Finding(Kind.FOUND, "", meant)
     return Finding(Kind.ASK, f"{tag!r} may mean several languages of this model", meant) if meant else finding
 
 
-@lru_cache(maxsize=256)
-def _tags_of(language: str) -> tuple[str, ...]:
-    """The bare tags of an ISO 639-3 language: `chv` and `cv`."""
-    from langcodes import standardize_tag
+@lru_cache(maxsize=8192)
+def names_new(tag: str, code: str) -> bool:
+    """Whether a tag names the language of a new code, in its script or in none: `tyv`, `tyv-RU`, `cv` for chv_Cyrl."""
+    from langcodes import Language
 
-    return language, standardize_tag(language)
+    plain = tag.strip().replace("_", "-")
+    if plain.lower() == code.lower().replace("_", "-"):
+        return True
+    language, _, script = code.partition("_")
+    try:
+        parsed = Language.get(plain)
+        same = parsed.is_valid() and not parsed.extlangs and parsed.to_alpha3() == language
+        return same and parsed.script in (None, script)
+    except (ValueError, LookupError):
+        return False
+
+
+def is_language(tag: str) -> bool:
+    """Whether a tag is that of any language, also of one that NLLB lacks."""
+    return _find_in_nllb(tag).kind is not Kind.UNKNOWN
 
 
 @lru_cache(maxsize=4096)

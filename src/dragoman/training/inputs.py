@@ -18,7 +18,7 @@ from pathlib import Path
 from dragoman.checkpoint.run_folder import CORPUS, corpus_files
 from dragoman.config import RunConfig
 from dragoman.data import corpus as corpus_data
-from dragoman.data import parts, prepare, replay
+from dragoman.data import held_out, parts, prepare, replay
 from dragoman.data.corpus import Corpus
 from dragoman.data.prepare import Selection
 from dragoman.data.shares import ALL, Share
@@ -129,6 +129,7 @@ def check(config: RunConfig) -> None:
     directions = with_replay(config)
     for direction in directions:
         sources_of(config, direction)
+    held_out.open_all(config.data, directions)
     if scratch.preset(config.model.model) is None and (base := nllb.check_name(config.model.model)):
         taught = new_language.parse(config.data.new_language, config.data.like)
         known = vocabulary.load(base, _codes(directions) - {language.code for language in taught})

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dragoman.checkpoint.run_folder import stored_config
-from dragoman.config import RunConfig
+from dragoman.config import DataConfig, RunConfig
 from dragoman.data.sources import pinned as pinned_entries
 
 
@@ -19,19 +19,22 @@ def pinned(config: RunConfig, folder: Path) -> RunConfig:
         DataError: The Hub does not tell the newest, and was never asked before.
     """
     stored = stored_config(folder)
-    new = config.data.new_codes
-    data = pinned_entries(config.data.data, stored.data.data if stored else (), new)
-    replay = _with_shares(config.data.replay, stored.data.replay if stored else (), new)
-    if data == config.data.data and replay == config.data.replay:
+    before = stored.data if stored else DataConfig(data=[])
+    places = {
+        "data": pinned_entries(config.data.data, before.data),
+        "held_out": pinned_entries(config.data.held_out, before.held_out),
+        "replay": _with_shares(config.data.replay, before.replay),
+    }
+    if all(getattr(config.data, name) == entries for name, entries in places.items()):
         return config
-    return config.model_copy(update={"data": config.data.model_copy(update={"data": data, "replay": replay})})
+    return config.model_copy(update={"data": config.data.model_copy(update=places)})
 
 
-def _with_shares(replay: Sequence[str], stored: Sequence[str], new: Sequence[str]) -> list[str]:
+def _with_shares(replay: Sequence[str], stored: Sequence[str]) -> list[str]:
     """Entries of `--replay`, pinned in front of their shares."""
     begun_with = [text.rpartition(":")[0] for text in stored]
     found: list[str] = []
     for text in replay:
         entry, colon, share = text.rpartition(":")
-        found.append(f"{pinned_entries([entry], begun_with, new)[0]}{colon}{share}" if entry else text)
+        found.append(f"{pinned_entries([entry], begun_with)[0]}{colon}{share}" if entry else text)
     return found

@@ -6,13 +6,16 @@ It is made from the data, so it stands in the run folder, where a second session
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from dragoman.config import RunConfig
+from dragoman.data import replay
 from dragoman.data.corpus import Text
-from dragoman.journal import Journal, LanguagesAdded
+from dragoman.journal import Journal, LanguagesAdded, Warned
+from dragoman.languages import parse_pairs
 from dragoman.model import new_language, nllb, vocabulary
+from dragoman.model.new_language import NewLanguage
 from dragoman.store.disk import Disk
 from dragoman.training import state
 
@@ -73,7 +76,19 @@ def taught(
             rows=nllb.num_rows(model),
         )
     )
+    _warn_of_forgetting(config, languages, journal)
     return base
+
+
+def _warn_of_forgetting(config: RunConfig, languages: Sequence[NewLanguage], journal: Journal) -> None:
+    """A language begins as its relatives: what is not rehearsed in them is soon answered in it."""
+    learned = [way for pair in config.data.language_pairs for way in parse_pairs(pair, config.data.new_codes)]
+    trained = {code for way in (*learned, *replay.directions_of(config.data)) for code in (way.source, way.target)}
+    for language in languages:
+        if language.like and trained.isdisjoint(language.like):
+            relatives = " or ".join(language.like)
+            message = f"{language.code} begins as {relatives}, and no pair to train on is in it: the model forgets it"
+            journal.append(Warned(message=f"{message}; rehearse it, such as --replay PAIR=FILE:0.25"))
 
 
 def is_made_from(base: Path, made_from: dict[str, object]) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dragoman.data.filters.reasons import REASONS
+from dragoman.data.sources.rows import FileCount
 
 NUM_EXAMPLES = 3
 MAX_EXAMPLE_CHARS = 120
@@ -26,6 +27,9 @@ class Funnel:
     examples: dict[str, list[tuple[str, str]]] = field(default_factory=dict[str, list[tuple[str, str]]])
     """The first few pairs dropped for each reason, each side cut to 120 characters."""
 
+    files: list[FileCount] = field(default_factory=list[FileCount])
+    """Rows and bad rows of each file that was read."""
+
     @property
     def kept(self) -> int:
         """Pairs that are left."""
@@ -44,7 +48,8 @@ class Funnel:
             reason: {"pairs": num_pairs, "why": REASONS.get(reason, reason), "examples": self._json_examples(reason)}
             for reason, num_pairs in self._in_order()
         }
-        return {"read": self.read, "bad_rows": self.bad_rows, "rejected": rejected, "kept": self.kept}
+        files = [{"file": count.file, "read": count.read, "bad_rows": count.bad} for count in self.files]
+        return {"read": self.read, "bad_rows": self.bad_rows, "files": files, "rejected": rejected, "kept": self.kept}
 
     def _json_examples(self, reason: str) -> list[list[str]]:
         return [list(example) for example in self.examples.get(reason, [])]

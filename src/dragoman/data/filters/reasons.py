@@ -25,7 +25,7 @@ REASONS = {
     "language": "a side is in another language than it should be",
     "duplicate": "the same pair came before",
     "near_duplicate": "the same pair but for digits, punctuation and case came before",
-    "leak": "a side is a text of a pair that is held out for dev or test",
+    "leak": "a side is a text of a pair that is held out for dev or test, or of --held-out",
     "held_out": "rehearsed, but its source is a sentence that is held out",
     "too_many_tokens": "a side has more tokens than the model takes",
     "not_sampled": "left out by --max-samples",

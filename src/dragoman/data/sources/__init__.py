@@ -14,11 +14,12 @@ from dragoman.data.sources import entries, formats, hub, hub_data
 from dragoman.data.sources.entries import GETTEXT_PREFIX, Entry, data_set_of, existing_path, serving
 from dragoman.data.sources.formats import How
 from dragoman.data.sources.gettext import Domain, GettextSource, find_domains, find_package, languages_of
+from dragoman.data.sources.markup import InlineTags
 from dragoman.data.sources.rows import BadRow, OnBadRows, Pair, Rows, Source
 from dragoman.errors import InputError
 from dragoman.languages import Direction, new_among
 
-__all__ = ["BadRow", "OnBadRows", "Pair", "Rows", "Source", "check_data", "open_sources", "pinned"]
+__all__ = ["BadRow", "InlineTags", "OnBadRows", "Pair", "Rows", "Source", "check_data", "open_sources", "pinned"]
 
 
 def open_sources(
@@ -27,14 +28,16 @@ def open_sources(
     *,
     on_bad_rows: OnBadRows,
     offer: Callable[[BadRow], None] | None = None,
+    inline_tags: InlineTags = "strip",
 ) -> list[Source]:
     """The sources of one direction, in the order of `data`; nothing is read yet.
 
     Args:
-        data: Entries of `--data`: `PATH`, `en-fr=PATH`, `gettext:PACKAGE,…`, `USER/NAME` on the Hub.
+        data: Entries of `--data`: `PATH`, `en-fr=PATH`, `gettext:PACKAGE,…`, `USER/NAME:SPLIT` on the Hub.
         direction: What the pairs shall be.
         on_bad_rows: `fail` ends the reading at the first bad row, `skip` counts it and goes on.
         offer: Receives every skipped row while `Source.pairs` runs.
+        inline_tags: What becomes of the tags in segments of TMX and XLIFF.
 
     Raises:
         InputError: An entry names nothing that can be read, or none serves the direction.
@@ -42,7 +45,9 @@ def open_sources(
     sources: list[Source] = []
     offered: list[Domain] = []
     for entry in serving(entries.parse_beside(data, direction), direction):
-        how = How(direction, entry.direction == entries.reverse(direction), lambda: Rows(on_bad_rows, offer))
+        how = How(
+            direction, entry.direction == entries.reverse(direction), lambda: Rows(on_bad_rows, offer), inline_tags
+        )
         domains = _domains(entry)
         if domains is None:
             sources.extend(_open(entry, how))
@@ -81,23 +86,21 @@ def check_data(data: Sequence[str], directions: Sequence[Direction]) -> None:
             )
 
 
-def pinned(data: Sequence[str], stored: Sequence[str] = (), new: Sequence[str] = ()) -> list[str]:
+def pinned(data: Sequence[str], stored: Sequence[str] = ()) -> list[str]:
     """The entries with the commit behind each data set on the Hub, so that they always mean the same bytes.
 
     Args:
         data: Entries of `--data`.
         stored: Those of the run that is continued: what it was begun with is what an entry without revision means.
-        new: Codes of languages besides NLLB's.
 
     Raises:
         DataError: The Hub does not tell, and was never asked before.
     """
-    return [_pinned(text, stored, new) for text in data]
+    return [_pinned(text, stored) for text in data]
 
 
-def _pinned(text: str, stored: Sequence[str], new: Sequence[str]) -> str:
-    (entry,) = entries.parse([text], new)
-    name = data_set_of(entry)
+def _pinned(text: str, stored: Sequence[str]) -> str:
+    name = entries.data_set_in(text)
     if name is None or name.is_pinned:
         return text
     begun_with = [it for it in stored if it.startswith(f"{text}@")]
@@ -122,7 +125,7 @@ def _domains(entry: Entry) -> list[tuple[str, tuple[Domain, ...]]] | None:
 def _open(entry: Entry, how: How) -> list[Source]:
     """The sources of an entry that is no folder of catalogues; none when it has another language."""
     if name := data_set_of(entry):
-        return [hub.open_data_set(hub_data.find(name), entry, how)]
+        return [hub.open_data_set(hub_data.find(name), name.split, entry, how)]
     if entry.sides:
         return formats.open_moses(entry, [existing_path(entry, place) for place in entry.sides], how)
     return formats.open_file(entry, existing_path(entry), how)

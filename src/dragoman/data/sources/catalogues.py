@@ -67,18 +67,29 @@ def is_backwards(path: Path, direction: Direction) -> bool | None:
     """Whether the translations of a catalogue are the source of a direction, not its target; None when neither.
 
     Its header says in which language it is, else its name does (`fr.po`, `fr/LC_MESSAGES/app.po`); when neither
-    does, it is the language of the direction that is not English. Message ids are English.
+    does, it is the language of the direction that is not English. Message ids are English. A file's own name says
+    so only when it is a language of NLLB or of the direction: `app` is Apma.
 
     Raises:
         DataError: It cannot be read or is damaged.
     """
-    names = [_language_of(path), path.stem, path.parent.parent.name if path.parent.name == "LC_MESSAGES" else ""]
-    language = next((name for name in names if name and tags.names_some(_as_tag(name), ())), None)
     if ENGLISH not in (direction.source, direction.target):
         return None
     backwards = direction.target == ENGLISH
     other = direction.source if backwards else direction.target
-    return backwards if language is None or tags.fits(_as_tag(language), other) else None
+    language = _named_language(path, other)
+    return backwards if language is None or tags.fits(language, other) else None
+
+
+def _named_language(path: Path, expected: str) -> str | None:
+    """The tag in a catalogue's header, its name or its place."""
+    stem = _as_tag(path.stem)
+    if tags.is_language(header := _as_tag(_language_of(path))):
+        return header
+    if tags.is_known(stem) or tags.fits(stem, expected):
+        return stem
+    folder = _as_tag(path.parent.parent.name) if path.parent.name == "LC_MESSAGES" else ""
+    return folder if tags.is_language(folder) else None
 
 
 def _as_tag(locale: str) -> str:

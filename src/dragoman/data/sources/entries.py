@@ -23,6 +23,8 @@ FORMATS = frozenset(
     {".tsv", ".jsonl", ".ndjson", ".csv", ".parquet", ".arrow", ".feather", ".tmx", ".xlf", ".xliff", ".po", ".mo"}
 )
 """Endings that say how a file is read, with or without `.gz` behind them; a `.zip` holds such files."""
+# What holds a separator or a dot is the beginning of a path that happens to hold "=".
+_BEGINS_PATH = re.compile(r"[/\\.]")
 
 
 class Entry(NamedTuple):
@@ -53,9 +55,9 @@ def parse(data: Sequence[str], new: Sequence[str] = ()) -> list[Entry]:
     """
     entries: list[Entry] = []
     groups: dict[str, list[int]] = {}
-    for text in data:
-        entry = _parse(text, new)
-        side = _moses_side(entry)
+    parsed = [_parse(text, new) for text in data]
+    for entry, side in zip(parsed, _moses_sides(parsed), strict=True):
+        text = entry.text
         if side is None:
             entries.append(entry)
             continue
@@ -123,6 +125,13 @@ def data_set_of(entry: Entry) -> DataSetName | None:
     return None if is_path else name
 
 
+def data_set_in(text: str) -> DataSetName | None:
+    """The data set on the Hub that an entry names, whatever stands before `=`; see `data_set_of`."""
+    prefix, equals, place = text.partition("=")
+    is_tied = equals and not _BEGINS_PATH.search(prefix) and not exists(text)
+    return data_set_of(_entry(text, None, place if is_tied else text))
+
+
 def packages(entry: Entry) -> list[str]:
     """The packages of a `gettext:` entry."""
     return [name.strip() for name in entry.place.removeprefix(GETTEXT_PREFIX).split(",")]
@@ -156,8 +165,7 @@ def exists(path: str) -> bool:
 
 def _parse(text: str, new: Sequence[str]) -> Entry:
     prefix, equals, place = text.partition("=")
-    # What holds a separator or a dot is the beginning of a path that happens to hold "=".
-    if not equals or re.search(r"[/\\.]", prefix):
+    if not equals or _BEGINS_PATH.search(prefix):
         return _entry(text, None, text)
     try:
         return _entry(text, languages.parse_pair(prefix, new), place)
@@ -173,12 +181,24 @@ def _entry(text: str, direction: Direction | None, place: str) -> Entry:
     return Entry(text, direction, os.path.expanduser(place))  # noqa: PTH111 (Path's raises for an unknown ~user)
 
 
+def _moses_sides(entries: Sequence[Entry]) -> list[moses.Side | None]:
+    """For each entry the side of a Moses pair that it is, None where it is none.
+
+    A language that NLLB lacks makes a side of a file only beside another one, or `notes.txt` would be in Citak.
+    """
+    sides = [_moses_side(entry) for entry in entries]
+    tags_of: dict[str, set[str]] = {}
+    for side in filter(None, sides):
+        tags_of.setdefault(side.stem, set()).add(side.tag)
+    return [side if side and (tags.is_known(side.tag) or len(tags_of[side.stem]) > 1) else None for side in sides]
+
+
 def _moses_side(entry: Entry) -> moses.Side | None:
     path = Path(entry.place)
     if entry.place.startswith((GETTEXT_PREFIX, *hub_data.PREFIXES)) or ending_of(path) in FORMATS:
         return None
     side = moses.side_of(path)
-    if not side.tag or not side.stem or not tags.names_some(side.tag, ()):
+    if not side.stem or not tags.is_language(side.tag):
         return None
     is_file = exists(entry.place) or "/" not in entry.place or exists(str(path.parent))
     return side if is_file and not path.is_dir() else None

@@ -10,6 +10,7 @@ from dragoman.data.sources.columnar import ColumnarSource
 from dragoman.data.sources.csv import CsvSource
 from dragoman.data.sources.entries import FORMATS, Entry, ending_of
 from dragoman.data.sources.jsonl import JsonlSource
+from dragoman.data.sources.markup import InlineTags
 from dragoman.data.sources.moses import MosesSource
 from dragoman.data.sources.opening import is_zip, members
 from dragoman.data.sources.rows import Rows, Source
@@ -29,6 +30,8 @@ class How(NamedTuple):
     """A first and a second column hold target and source."""
     rows: Callable[[], Rows]
     """New counts."""
+    tags: InlineTags
+    """What becomes of the tags in a segment of TMX or XLIFF."""
 
 
 def open_file(entry: Entry, path: Path, how: How) -> list[Source]:
@@ -61,9 +64,9 @@ def open_one(entry: Entry, path: Path, how: How) -> Source:
         case ".parquet" | ".arrow" | ".feather":
             reader = ColumnarSource
         case ".tmx":
-            reader = TmxSource
+            return TmxSource(path, how.swapped, how.rows(), how.direction, how.tags)
         case ".xlf" | ".xliff":
-            reader = XliffSource
+            return XliffSource(path, how.swapped, how.rows(), how.direction, how.tags)
         case ending:
             known = ", ".join(sorted(FORMATS))
             raise InputError(

@@ -96,8 +96,11 @@ class GettextSource:
             DataError: A catalogue cannot be read or is damaged.
         """
         self.rows.restart()
-        for domain in self._used_domains():
+        used = list(self._used_domains())
+        shared = os.path.commonpath([domain.folder for domain in used]) if used else ""
+        for domain in used:
             yield from self._domain_pairs(domain)
+            self.rows.end_of(" and ".join(str(path.relative_to(shared)) for path in self._files(domain)))
 
     def _domain_pairs(self, domain: Domain) -> Iterator[Pair]:
         paths = list(self._files(domain))

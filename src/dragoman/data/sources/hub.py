@@ -1,7 +1,7 @@
 """Data sets on the Hub: the files of one configuration, read as files are.
 
 A configuration is found by its name, `en-fr` or `fr-en`; the languages in its rows say
-which side is which. Its `train` split is read: we hold out sentences of our own.
+which side is which. Its `train` split is read unless another one is named: we hold out sentences of our own.
 Data sets that are scripts are programs of strangers, and are refused.
 """
 
@@ -15,12 +15,11 @@ from typing import Any, cast
 from dragoman.data.sources import formats, tags
 from dragoman.data.sources.entries import Entry
 from dragoman.data.sources.formats import How
-from dragoman.data.sources.hub_data import DataSet
+from dragoman.data.sources.hub_data import TRAIN, DataSet
 from dragoman.data.sources.rows import Pair, Rows, Source
 from dragoman.errors import DataError
 from dragoman.languages import Direction
 
-TRAIN = "train"
 ENDINGS = (".parquet", ".arrow", ".jsonl", ".csv", ".tsv", ".tmx")
 _MAX_SHOWN = 12
 _SPLITS = {"train": "train", "test": "test", "validation": "validation", "valid": "validation", "dev": "validation"}
@@ -34,8 +33,10 @@ class HubSource:
     data_set: DataSet
     configuration: str
     """Empty when the data set has only one."""
+    split: str
+    """As the data set calls it."""
     paths: tuple[str, ...]
-    """Files of the `train` split in the repository, in order."""
+    """Files of the split in the repository, in order."""
     entry: Entry
     """What names it."""
     how: How
@@ -48,7 +49,8 @@ class HubSource:
     @property
     def name(self) -> str:
         """What to call it in a report."""
-        return f"{self.data_set} {self.configuration}".strip()
+        split = self.split if self.split != TRAIN else ""
+        return " ".join(filter(None, (str(self.data_set), self.configuration, split)))
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -66,12 +68,13 @@ class HubSource:
             DataError: A file cannot be had or read, or a row is bad and bad rows are not skipped.
         """
         self.rows.restart()
-        for file in self.files:
+        for path, file in zip(self.paths, self.files, strict=True):
             source = self._open(file)
             yield from source.pairs()
             self.rows.num_read += source.rows.num_read
             self.rows.num_rejected += source.rows.num_rejected
             self.rows.examples.extend(source.rows.examples)
+            self.rows.end_of(path)
 
     def _open(self, file: Path) -> Source:
         if not self.names_languages and formats.has_columns(file, [self.how.direction]):
@@ -82,11 +85,17 @@ class HubSource:
         return formats.open_one(self.entry, file, self.how)
 
 
-def open_data_set(data_set: DataSet, entry: Entry, how: How) -> HubSource:
+def open_data_set(data_set: DataSet, split: str, entry: Entry, how: How) -> HubSource:
     """The source of one direction; nothing but the data set's card is downloaded yet.
 
+    Args:
+        data_set: Which one.
+        split: Its name, or another usual one for the same: `dev` for `validation`.
+        entry: What names it.
+        how: How its files are read.
+
     Raises:
-        DataError: It is a script, has no configuration for the direction, or no `train` split in it.
+        DataError: It is a script, has no configuration for the direction, or no such split in it.
     """
     direction = how.direction
     layout = _layout(data_set)
@@ -104,17 +113,19 @@ def open_data_set(data_set: DataSet, entry: Entry, how: How) -> HubSource:
     # Of "en-pt" and "en-pt_BR", which NLLB does not tell apart, take the general one.
     name = min(names, key=lambda name: (len(name), name))
     splits = layout[name]
-    if not splits.get(TRAIN):
+    found = split if splits.get(split) else _SPLITS.get(split, split)
+    if not splits.get(found):
+        there = sorted(other for other, paths in splits.items() if paths)
         raise DataError(
-            f"--data {data_set} {name}: no split `{TRAIN}`; it has {', '.join(sorted(splits))}",
-            f"--data {direction}=FILE, or another data set",
+            f"--data {data_set} {name}: no split `{split}`; it has {', '.join(there)}",
+            f"--data {data_set.repo_id}:{there[0]}, or another data set",
         )
     order = _order(name, direction)
     if entry.direction is None and order is not None:
         how = how._replace(swapped=not order)
     names_languages = entry.direction is not None or order is not None
     shown = "" if name == "default" else name
-    return HubSource(data_set, shown, tuple(splits[TRAIN]), entry, how, names_languages, how.rows())
+    return HubSource(data_set, shown, found, tuple(splits[found]), entry, how, names_languages, how.rows())
 
 
 _Layout = dict[str, dict[str, list[str]]]

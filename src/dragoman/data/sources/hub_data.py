@@ -19,16 +19,19 @@ from dragoman.errors import DataError
 PREFIXES = ("hf://datasets/", "hf:")
 KNOWN = {name: f"Helsinki-NLP/{name}" for name in ("opus-100", "opus_books", "europarl", "un_pc")}
 HUB_SECONDS = 20.0
+TRAIN = "train"
 _NAME = re.compile(r"[\w-][\w.-]*/[\w.-]*[\w-]")
+_SPLIT = re.compile(r"\w[\w.-]*")
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 
 class DataSetName(NamedTuple):
-    """USER/NAME, and the revision that is wanted."""
+    """USER/NAME, and the revision and the split that are wanted."""
 
     repo_id: str
     revision: str
     """Branch, tag or commit; `main` when none is given."""
+    split: str = TRAIN
 
     @property
     def is_pinned(self) -> bool:
@@ -40,13 +43,17 @@ class DataSetName(NamedTuple):
 
 
 def parse(place: str) -> DataSetName | None:
-    """What `USER/NAME`, `USER/NAME@REVISION` or `hf://datasets/…` names; None when the text cannot be that."""
+    """What `USER/NAME:SPLIT@REVISION` or `hf://datasets/…` names, split and revision left out or not.
+
+    None when the text cannot be that.
+    """
     prefix = next((prefix for prefix in PREFIXES if place.startswith(prefix)), "")
-    repo_id, _, revision = place.removeprefix(prefix).partition("@")
+    name, _, revision = place.removeprefix(prefix).partition("@")
+    repo_id, colon, split = name.partition(":")
     repo_id = KNOWN.get(repo_id, repo_id)
-    if not _NAME.fullmatch(repo_id):
+    if not _NAME.fullmatch(repo_id) or (colon and not _SPLIT.fullmatch(split)):
         return None
-    return DataSetName(repo_id, revision or "main")
+    return DataSetName(repo_id, revision or "main", split or TRAIN)
 
 
 @dataclass(frozen=True)

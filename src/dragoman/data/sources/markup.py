@@ -7,11 +7,14 @@ that uses one is refused, and so is one that is cut off. Nothing is fetched.
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
+from xml.sax.saxutils import escape
 
 from dragoman.data.sources.opening import opened
 from dragoman.errors import DataError
 
+InlineTags: TypeAlias = Literal["strip", "keep"]
+"""What becomes of the tags in a segment."""
 Element: TypeAlias = Any
 """An element of lxml, whose types are not published."""
 
@@ -103,8 +106,13 @@ def _forget(element: Element) -> None:
         del parent[0]
 
 
-def text_of(path: Path, element: Element) -> str:
+def text_of(path: Path, element: Element, tags: InlineTags) -> str:
     """The text of a segment, without the codes in it.
+
+    Args:
+        path: Of the file.
+        element: The segment, or an element in it.
+        tags: `strip`: tags are no text. `keep`: they are, `<g id="1">OK</g>` and `<ph id="2"/>`.
 
     Raises:
         DataError: It uses an entity that the document declares.
@@ -117,10 +125,17 @@ def text_of(path: Path, element: Element) -> str:
                 f"{path} line {element.sourceline:,}: uses the entity {child.text}, which is never replaced",
                 "write the text itself; only &amp; &lt; &gt; &quot; &apos; and &#…; are read",
             )
-        if name_of(child) not in _DROPPED:
-            parts.append(text_of(path, child))
+        inner = text_of(path, child, tags) if name_of(child) not in _DROPPED else ""
+        parts.append(_in_tags(child, inner) if tags == "keep" else inner)
         parts.append(child.tail or "")
     return "".join(parts)
+
+
+def _in_tags(element: Element, inner: str) -> str:
+    """An element as it is written, but for what is in it, which is text; nothing is said of namespaces."""
+    quoted = ((name.rpartition("}")[2], escape(value, {'"': "&quot;"})) for name, value in element.attrib.items())
+    name, attributes = name_of(element), "".join(f' {name}="{value}"' for name, value in quoted)
+    return f"<{name}{attributes}>{inner}</{name}>" if inner else f"<{name}{attributes}/>"
 
 
 def children(element: Element, name: str) -> Iterator[Element]:

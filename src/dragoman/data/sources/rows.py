@@ -58,6 +58,19 @@ def _escape(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+class FileCount(NamedTuple):
+    """What one file of a source gave."""
+
+    file: str
+    """Its name, with as much of its place as tells it from the other files of the source."""
+
+    read: int
+    """Rows, bad ones included."""
+
+    bad: int
+    """Rows that were skipped."""
+
+
 @dataclass
 class Rows:
     """Counts the rows of one source and decides what a bad one does."""
@@ -77,10 +90,19 @@ class Rows:
     examples: list[BadRow] = field(default_factory=list[BadRow])
     """The first few skipped rows, for the report."""
 
+    files: list[FileCount] = field(default_factory=list[FileCount])
+    """What each file gave that `end_of` has named; empty for a source that is one file."""
+
     def restart(self) -> None:
         """Forget all counts: the source is read again from its beginning."""
         self.num_read = self.num_rejected = 0
         self.examples.clear()
+        self.files.clear()
+
+    def end_of(self, file: str) -> None:
+        """Note that the rows since the last file, or the beginning, were those of this one of several files."""
+        read, bad = sum(count.read for count in self.files), sum(count.bad for count in self.files)
+        self.files.append(FileCount(file, self.num_read - read, self.num_rejected - bad))
 
     def reject(self, row: BadRow) -> None:
         """Count a bad row and offer it.
@@ -156,6 +178,14 @@ class FileSource(ABC):
     @abstractmethod
     def pairs(self) -> Iterator[Pair]:
         """See `Source`."""
+
+
+def counts_of(source: Source) -> list[FileCount]:
+    """What each file of a source has given that was read to its end."""
+    if source.rows.files:
+        return list(source.rows.files)
+    paths = (source.path,) if isinstance(source, FileSource) else source.files
+    return [FileCount(" and ".join(path.name for path in paths), source.rows.num_read, source.rows.num_rejected)]
 
 
 def has_lone_surrogate(text: str) -> bool:

@@ -41,7 +41,7 @@ def fits(tag: str, code: str) -> bool:
     subtag = re.split("[-_]", tag)[0]
     if subtag != tag and (code == (found := languages.lookup(subtag))["code"] or code in _candidates(found)):
         return True
-    return code not in languages.CODES and _names(tag, code)
+    return languages.is_new(code) and languages.names_new(tag, code)
 
 
 def pick(tags: Iterable[str], code: str) -> str | None:
@@ -50,12 +50,17 @@ def pick(tags: Iterable[str], code: str) -> str | None:
     return min(fitting, key=lambda tag: (languages.lookup(tag)["code"] != code, len(tag), tag), default=None)
 
 
-def names_some(tag: str, codes: Iterable[str]) -> bool:
-    """Whether a tag names a language of NLLB, or one of `codes`."""
+def is_known(tag: str) -> bool:
+    """Whether a tag names a language of NLLB, or may name several."""
     if not is_tag(tag):
         return False
     found = languages.lookup(tag)
-    return bool(found["code"] or found["candidates"]) or any(fits(tag, code) for code in codes)
+    return bool(found["code"] or found["candidates"])
+
+
+def is_language(tag: str) -> bool:
+    """Whether a tag names any language; many an ending of a file does, `txt` is Citak."""
+    return is_tag(tag) and languages.is_language(tag)
 
 
 def short(code: str) -> str:
@@ -67,15 +72,3 @@ def short(code: str) -> str:
 
 def _candidates(found: dict[str, object]) -> list[str]:
     return cast("list[str]", found["candidates"])
-
-
-def _names(tag: str, code: str) -> bool:
-    """Whether a tag names a language that NLLB lacks, given as its code would be: `tyv`, `tyv_Cyrl`, `tyv-RU`."""
-    from langcodes import Language
-
-    try:
-        parsed = Language.get(tag.replace("_", "-"))
-        language, _, script = code.partition("_")
-        return parsed.to_alpha3() == language and parsed.script in (None, script)
-    except (ValueError, LookupError):
-        return False

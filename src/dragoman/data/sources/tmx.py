@@ -7,9 +7,9 @@ language: `EN-us` is English. Variants in other languages are no concern of a di
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dragoman.data.sources import tags
-from dragoman.data.sources.markup import LANGUAGE, Element, children, text_of, units
+from dragoman.data.sources.markup import LANGUAGE, Element, InlineTags, children, text_of, units
 from dragoman.data.sources.rows import FileSource, Pair
+from dragoman.data.sources.tags import fits
 from dragoman.languages import Direction
 
 
@@ -20,6 +20,9 @@ class TmxSource(FileSource):
     direction: Direction
     """Which variants are source and target."""
 
+    tags: InlineTags
+    """What becomes of the tags in a segment."""
+
     def pairs(self) -> Iterator[Pair]:
         """All pairs in file order.
 
@@ -29,8 +32,8 @@ class TmxSource(FileSource):
         self.rows.restart()
         for unit in units(self.path, "tmx", {"tu"}):
             variants = list(self._variants(unit))
-            targets = [text for tag, text in variants if tags.fits(tag, self.direction.target)]
-            for source in (text for tag, text in variants if tags.fits(tag, self.direction.source)):
+            targets = [text for tag, text in variants if fits(tag, self.direction.target)]
+            for source in (text for tag, text in variants if fits(tag, self.direction.source)):
                 for target in targets:
                     self.rows.num_read += 1
                     yield Pair(source, target, unit.sourceline or 0)
@@ -39,4 +42,4 @@ class TmxSource(FileSource):
         for variant in children(unit, "tuv"):
             tag = variant.get(LANGUAGE) or variant.get("lang") or ""
             for segment in children(variant, "seg"):
-                yield tag, text_of(self.path, segment)
+                yield tag, text_of(self.path, segment, self.tags)

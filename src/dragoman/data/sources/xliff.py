@@ -8,9 +8,9 @@ is translated, reviewed, signed off or final. Suggestions of other memories (`al
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dragoman.data.sources import tags
-from dragoman.data.sources.markup import LANGUAGE, Element, children, name_of, text_of, units
+from dragoman.data.sources.markup import LANGUAGE, Element, InlineTags, children, name_of, text_of, units
 from dragoman.data.sources.rows import FileSource, Pair
+from dragoman.data.sources.tags import fits
 from dragoman.languages import Direction
 
 _DONE = {"", "translated", "reviewed", "signed-off", "final"}
@@ -22,6 +22,9 @@ class XliffSource(FileSource):
 
     direction: Direction
     """What its languages must be, in this order or the other."""
+
+    tags: InlineTags
+    """What becomes of the tags in a segment."""
 
     def pairs(self) -> Iterator[Pair]:
         """All pairs in file order.
@@ -46,15 +49,15 @@ class XliffSource(FileSource):
         if source is None or target is None:
             return
         state = target.get("state") or unit.get("state") or ""
-        text = text_of(self.path, target)
-        if state not in _DONE or not text.strip():
+        if state not in _DONE or not text_of(self.path, target, "strip").strip():
             return
         forth = self._order(source_tag or source.get(LANGUAGE) or "", target_tag or target.get(LANGUAGE) or "")
         if forth is None:
             return
         self.rows.num_read += 1
-        texts = text_of(self.path, source), text
-        first, second = texts if forth else texts[::-1]
+        first, second = (
+            text_of(self.path, side, self.tags) for side in ((source, target) if forth else (target, source))
+        )
         yield Pair(first, second, unit.sourceline or 0)
 
     def _order(self, source_tag: str, target_tag: str) -> bool | None:
@@ -66,6 +69,6 @@ class XliffSource(FileSource):
             (True, (self.direction.source, self.direction.target)),
             (False, (self.direction.target, self.direction.source)),
         ):
-            if tags.fits(source_tag, first) and (not target_tag or tags.fits(target_tag, second)):
+            if fits(source_tag, first) and (not target_tag or fits(target_tag, second)):
                 return forth
         return None
