@@ -22,7 +22,7 @@ from dragoman.data.filters import (
     hash64,
     key,
     near_key,
-    reason,
+    reasons,
     sample_priority,
     split_at,
     text_hash,
@@ -142,8 +142,9 @@ def _clean_chunk(cleaning: Cleaning, path: Path, direction: int, rows: _Rows) ->
     sides: list[int] = []
     splits: list[int] = []
     priorities: list[int] = []
-    for source, target in zip(map(form.of_source, rows.source), map(form.of_target, rows.target), strict=True):
-        if why := reason(source, target, limits):
+    sources, targets = list(map(form.of_source, rows.source)), list(map(form.of_target, rows.target))
+    for source, target, why in zip(sources, targets, reasons(sources, targets, limits), strict=True):
+        if why:
             funnel.reject(why, source, target)
             continue
         hashes = text_hash(source), text_hash(target)

@@ -123,8 +123,8 @@ def lines(path: Path) -> Iterator[Line]:
     Raises:
         DataError: The file cannot be read, is damaged, or has a line of more than `MAX_LINE_BYTES`.
     """
-    for line in raw_lines(path):
-        yield line._replace(data=line.data.removesuffix(b"\n").removesuffix(b"\r"))
+    for number, offset, data in raw_lines(path):
+        yield Line(number, offset, data.removesuffix(b"\n").removesuffix(b"\r"))
 
 
 def raw_lines(path: Path) -> Iterator[Line]:
