@@ -16,7 +16,7 @@ from dragoman.data.dump import Counted
 from dragoman.errors import InputError
 from dragoman.journal import Journal
 from dragoman.store.disk import Disk
-from dragoman.training import inputs, mixture, session
+from dragoman.training import inputs, mixture, opening
 from dragoman.training.pinning import pinned
 
 
@@ -58,12 +58,12 @@ def prepare_part(config: RunConfig, shard: str) -> PartReport:
         InputError: Options, data or model are wrong, or the folder holds another run.
     """
     share = shares.parse(shard)
-    folder = session.check(config)
+    folder = opening.check(config)
     config = pinned(config, folder)
     compare(stored_config(folder), config, folder)
     inputs.check(config)
     host.be_gentle()
-    with session.opened_folder(folder, config.save.single_writer):
+    with opening.opened_folder(folder, config.save.single_writer):
         selection = inputs.prepare_part(config, folder, share)
     funnels = selection.funnels.values()
     return PartReport(folder, str(share), sum(one.read for one in funnels), sum(one.kept for one in funnels))
@@ -79,12 +79,12 @@ def prepare(config: RunConfig, merged: Sequence[Path] = ()) -> Report:
     Raises:
         InputError: Options, data or model are wrong, a part is missing, or the folder holds another run.
     """
-    folder = session.check(config)
+    folder = opening.check(config)
     config = pinned(config, folder)
     compare(stored_config(folder), config, folder)
     inputs.check(config)
     host.be_gentle()
-    with session.opened_folder(folder, config.save.single_writer) as store:
+    with opening.opened_folder(folder, config.save.single_writer) as store:
         begun = RunLog(store).newest
         corpus = inputs.obtain(config, folder, Journal(folder / JOURNAL), store.disk, begun, merged).corpus
     return Report(
