@@ -212,6 +212,16 @@ def test_prepare_shows_the_stages_and_writes_them_down(
     assert list(dict.fromkeys(event.get("stage") for event in events(output) if event["kind"] == "preparing")) == stages
 
 
+def test_of_data_that_is_refused_at_last_no_folder_stays(
+    rows: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
+    with rows.open("a") as file:
+        file.write("no tab\n")
+    assert run(["prepare", *words(rows, model, tmp_path / "run")]) == 2
+    assert not (tmp_path / "run").exists()
+
+
 def test_training_shows_it_too_when_it_prepares_first(
     rows: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

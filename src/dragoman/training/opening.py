@@ -7,8 +7,9 @@ import contextlib
 from collections.abc import Generator
 from pathlib import Path
 
+from dragoman import journal
 from dragoman.checkpoint.replicate import url_of
-from dragoman.checkpoint.run_folder import CONFIG, run_folder
+from dragoman.checkpoint.run_folder import CONFIG, JOURNAL, run_folder
 from dragoman.config import RunConfig
 from dragoman.data.filters import langid
 from dragoman.errors import InputError
@@ -63,10 +64,12 @@ def _take_away(folder: Path) -> None:
     """Remove a run folder in which nothing is."""
     ours = folder / "dragoman"
     names = {path.name for path in ours.iterdir()}
-    if names <= {"lock", "log", "staging"}:
+    nothing_came = all(event.get("kind") == "preparing" for event in journal.read(folder / JOURNAL))
+    if names <= {"lock", "log", "staging", "journal.jsonl"} and nothing_came:
         with contextlib.suppress(OSError):  # a folder that is not empty stays
-            for name in names - {"lock"}:
+            for name in names & {"log", "staging"}:
                 (ours / name).rmdir()
-            (ours / "lock").unlink()
+            for name in names - {"log", "staging"}:
+                (ours / name).unlink()
             ours.rmdir()
             folder.rmdir()
