@@ -1,8 +1,9 @@
 """Preparing pairs: how fast against the recipe, how much memory, and how soon a session finds its place.
 
 Speed: a million real lines, both sides in turns, pairs per CPU second. Memory: the
-resident memory of all processes together (each shared page counted once: PSS), sampled
-while corpora of growing size are prepared. Place: opening the largest one at random steps.
+resident memory of all processes of `dragoman prepare` together (each shared page counted
+once: PSS), sampled while it prepares corpora of growing size. Place: opening the largest
+one at random steps.
 
 Usage: python -m bench.prepare [--pairs 1000000] [--rounds 3] [--sizes 250000 1000000 4000000 10000000]
 """
@@ -13,11 +14,14 @@ import itertools
 import json
 import os
 import random
+import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +32,32 @@ from dragoman.model import scratch
 FOLDER = Path(__file__).parent
 PIECES = 32_000
 SAMPLE_SECONDS = 0.5
+RUN = "run"
+"""In the bench's folder: what `dragoman prepare` makes."""
 
 
 def measured(*arguments: object) -> dict[str, Any]:
-    """One side in a process of its own, with the greatest memory of it and its children."""
-    command = [sys.executable, str(FOLDER / "prepare_sides.py"), *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    peak, samples = 0.0, list[float]()
+    """One side in a process of its own; what it prints."""
+    return watched([str(FOLDER / "prepare_sides.py"), *map(str, arguments)])[0]
+
+
+def watched(arguments: list[str]) -> tuple[dict[str, Any], dict[str, float]]:
+    """Run Python; the JSON that it prints, and what it took: seconds, and memory of it and its children."""
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    samples: list[float] = []
     while process.poll() is None:
         samples.append(megabytes(process.pid))
-        peak = max(peak, samples[-1])
         time.sleep(SAMPLE_SECONDS)
+    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     assert process.stdout is not None
     answer = json.loads(process.stdout.read().splitlines()[-1])
-    return answer | {"peak_megabytes": peak, "median_megabytes": statistics.median(samples)}
+    return answer, {
+        "peak_megabytes": max(samples),
+        "median_megabytes": statistics.median(samples),
+        "wall": wall,
+        "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+    }
 
 
 def megabytes(pid: int) -> float:
@@ -84,11 +100,15 @@ def speed(folder: Path, base: list[tuple[str, str]], num_pairs: int, rounds: int
 
 
 def memory(folder: Path, base: list[tuple[str, str]], sizes: list[int]) -> list[dict[str, Any]]:
-    """Ours with two processes at each size; the last corpus stays."""
+    """The real command with two processes at each size; the last run stays."""
     found: list[dict[str, Any]] = []
     for num_pairs in sizes:
         name = prepare_text.write(folder, base, num_pairs, jsonl=False)
-        found.append({"pairs": num_pairs, **measured("ours", folder, name, 2)})
+        shutil.rmtree(folder / RUN, ignore_errors=True)
+        words = ["--language-pairs", "en-fr", "--data", f"en-fr={folder / name}.tsv", "--model", str(folder / BASE)]
+        words += ["--output", str(folder / RUN), "--prepare-processes", "2", "--json"]
+        taken = watched(["-m", "dragoman", "prepare", *words])[1]
+        found.append({"pairs": num_pairs, **taken})
         print({key: found[-1][key] for key in ("pairs", "wall", "cpu", "peak_megabytes")}, flush=True)
         (folder / f"{name}.tsv").unlink()
     return found
@@ -96,8 +116,8 @@ def memory(folder: Path, base: list[tuple[str, str]], sizes: list[int]) -> list[
 
 def places(folder: Path, count: int = 5) -> list[dict[str, Any]]:
     """The corpus that `memory` left, opened at random steps and the first."""
-    (corpus,) = (folder / "corpus").iterdir()
-    where = f"corpus/{corpus.name}"
+    (corpus,) = (folder / RUN / "dragoman/corpus").iterdir()
+    where = corpus.relative_to(folder)
     steps = measured("opened", folder, where, 0)["steps"]
     chooser = random.Random(1)
     chosen = [0, *(chooser.randrange(steps) for _ in range(count))]
@@ -115,7 +135,7 @@ def main() -> None:
         folder = Path(name)
         base = prepare_text.lines()
         (folder / BASE).mkdir()
-        scratch.build_tokenizer(folder / BASE, scratch.texts(base), PIECES)
+        scratch.build(folder / BASE, scratch.texts(base), replace(scratch.PRESETS["tiny"], pieces=PIECES), seed=1)
         found: dict[str, Any] = {
             "date": datetime.date.today().isoformat(),
             "cores": len(os.sched_getaffinity(0)),
@@ -194,8 +214,8 @@ def _speed(runs: dict[str, Any], pairs: int) -> list[str]:
 
 def _memory(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
-        "Ours with two processes beside the one that reads; memory of all three together (PSS), sampled twice a "
-        "second. Without torch, which `dragoman prepare` imports too.",
+        "`dragoman prepare` with two processes beside the one that reads; memory of all three together (PSS), sampled "
+        "twice a second. Seconds are those of the whole command.",
         "",
         "| pairs | peak MB | median MB | wall s | CPU s |",
         "|---|---|---|---|---|",

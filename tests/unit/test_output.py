@@ -18,6 +18,10 @@ KINDS = {kind for kind in vars(journal).values() if isinstance(kind, type) and i
 # One event of each kind with what its line must say; None: only machines read it.
 EVENTS: list[tuple[journal.Event, list[str] | None]] = [
     (
+        journal.Preparing(stage="reading", rows=1_245_184, kept=1_240_002, share=0.374, pairs_per_second=41_000.4),
+        ["preparing: reading 37%", "1,245,184 rows read", "1,240,002 pairs kept", "41,000 pairs/s"],
+    ),
+    (
         journal.Prepared(
             corpus="0ca328a225bdabae", reused=True, pairs={"eng_Latn-fra_Latn": 1234}, funnel={}, unknown_rate={},
             seconds=1.0,
@@ -188,6 +192,36 @@ def test_on_a_terminal_steps_move_one_bar_and_the_rest_is_printed_above_it() -> 
     assert "saved checkpoint-500" in text
 
 
+def preparing(*stages: str) -> list[journal.Event]:
+    """Events of a preparation, each with as many rows as its number."""
+    return [
+        journal.Preparing(stage=stage, rows=number, kept=number, share=None, pairs_per_second=None)
+        for number, stage in enumerate(stages, start=1)
+    ]
+
+
+def test_a_log_has_a_line_for_each_stage_of_preparing_and_one_every_minute() -> None:
+    times = iter([0.0, 5.0, 59.0, 60.0, 65.0, 70.0, 75.0])
+    file = io.StringIO()
+    with output.Display(Console(file=file, width=100), clock=lambda: next(times)) as echo:
+        for event in preparing(*["reading"] * 5, "writing", "writing"):
+            echo(event)
+    assert file.getvalue().splitlines() == [
+        "preparing: reading, 1 rows read, 1 pairs kept",
+        "preparing: reading, 4 rows read, 4 pairs kept",
+        "preparing: writing, 6 rows read, 6 pairs kept",
+    ]
+
+
+def test_on_a_terminal_preparing_is_one_line_that_goes_when_it_is_done() -> None:
+    reading, prepared = preparing("reading"), next(event for event, _ in EVENTS if isinstance(event, journal.Prepared))
+    text = shown(*reading, prepared, terminal=True)
+    assert "preparing: reading, 1 rows read" in text
+    # The line is erased before the next is written.
+    assert "\x1b[2K" in text[text.index("preparing: reading") : text.index("corpus 0ca328a225bd")]
+    assert text.rfind("\x1b[?25h") > text.rfind("\x1b[?25l")
+
+
 def test_a_process_that_is_killed_leaves_the_cursor_visible() -> None:
     file = _Terminal()
     console = Console(file=file, force_terminal=True, width=100, _environ={})
@@ -220,6 +254,7 @@ def found(**changes: Any) -> dict[str, Any]:
         "run": "9bf0",
         "state": "running",
         "step": 1200,
+        "preparing": None,
         "total_steps": 3000,
         "epoch": 0.5,
         "loss": 2.3456,
@@ -242,6 +277,16 @@ def test_status_says_what_it_does_how_long_still_and_what_is_safe(capsys: pytest
         "loss 2.346, chrF++ 31.2, 1,234 target tokens/s",
         "about 83 min left",
         "safe: step 1,000, saved 30 s ago in runs/[x]",
+    ]
+
+
+def test_status_of_a_run_that_prepares_says_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    far = {"stage": "reading", "rows": 5000, "kept": 4990, "share": 0.25, "pairs_per_second": 900.0, "age_seconds": 3.0}
+    nothing = {"safe": None, "loss": None, "eta_seconds": None, "epoch": None, "total_steps": None, "step": 0}
+    reports.status(found(state="preparing", preparing=far, **nothing), as_json=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "preparing: reading 25%, 5,000 rows read, 4,990 pairs kept, 900 pairs/s (3 s ago)",
+        "safe: nothing yet",
     ]
 
 

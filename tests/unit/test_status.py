@@ -22,7 +22,7 @@ from dragoman.store.disk import digest
 from dragoman.store.local import FolderStore
 
 KEYS = {"schema", "run", "state", "step", "total_steps", "epoch", "loss", "chrf", "tokens_per_second", "eta_seconds"}
-KEYS |= {"safe", "degraded", "lease", "local", "store", "history"}
+KEYS |= {"safe", "degraded", "lease", "local", "store", "history", "preparing"}
 URL = "hf://ada/run"
 
 
@@ -50,6 +50,11 @@ class Run:
             journal.Prepared(
                 corpus="c", reused=False, pairs={"eng_Latn-fra_Latn": 80}, funnel={}, unknown_rate={}, seconds=1.0
             )
+        )
+
+    def read_rows(self, num_rows: int) -> None:
+        self.journal.append(
+            journal.Preparing(stage="reading", rows=num_rows, kept=num_rows - 10, share=0.25, pairs_per_second=900.0)
         )
 
     def start(self, step: int = 0, store: str = "") -> None:
@@ -145,6 +150,9 @@ def look(made: Run) -> dict[str, Any]:
     found = status(made.store.root, now=made.clock.now)
     assert set(found) == KEYS
     assert found["schema"] == 1
+    if found["preparing"]:
+        assert found["state"] == "preparing"
+        assert set(found["preparing"]) == {"stage", "rows", "kept", "share", "pairs_per_second", "age_seconds"}
     if found["safe"]:
         assert set(found["safe"]) == {"step", "store", "age_seconds", "verified"}
     if found["degraded"]:
@@ -175,6 +183,33 @@ def test_a_folder_that_was_only_prepared_says_so(made: Run) -> None:
 def test_a_session_that_reads_its_data_is_preparing(made: Run) -> None:
     with made.store.lock():
         assert look(made)["state"] == "preparing"
+
+
+def test_a_session_that_prepares_for_long_says_how_far_it_is(made: Run, clock: Clock) -> None:
+    with made.store.lock():
+        made.read_rows(5000)
+        clock.now += 3
+        found = look(made)
+        assert found["state"] == "preparing"
+        assert found["preparing"] == {
+            "stage": "reading", "rows": 5000, "kept": 4990, "share": 0.25, "pairs_per_second": 900.0, "age_seconds": 3.0
+        }  # fmt: skip
+        made.prepare()
+        assert look(made)["preparing"] is None
+    made.read_rows(6000)
+    assert (look(made)["state"], look(made)["preparing"]) == ("prepared", None)
+
+
+def test_a_killed_run_that_reads_its_data_again_is_preparing_and_not_running(made: Run) -> None:
+    with made.store.lock():
+        made.start()
+        made.save(10)
+    with made.store.lock():
+        made.read_rows(5000)
+        found = look(made)
+        assert (found["state"], found["step"], found["preparing"]["rows"]) == ("preparing", 10, 5000)
+        made.start(10)
+        assert (look(made)["state"], look(made)["preparing"]) == ("running", None)
 
 
 def test_a_run_that_was_just_started_is_running_and_nothing_is_safe(made: Run) -> None:

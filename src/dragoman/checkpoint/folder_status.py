@@ -11,7 +11,7 @@ from dragoman.checkpoint.copying import Copying
 from dragoman.checkpoint.log import RunLog
 from dragoman.checkpoint.run_folder import JOURNAL
 from dragoman.checkpoint.sessions import INTERRUPTED, sessions
-from dragoman.checkpoint.status_shape import SCHEMA, Degraded, Lease, Local, Safe, Status, StoreHeld
+from dragoman.checkpoint.status_shape import SCHEMA, Degraded, Lease, Local, Preparing, Safe, Status, StoreHeld
 from dragoman.store.local import FolderStore
 from dragoman.store.record import CheckpointRecord
 
@@ -27,6 +27,8 @@ class _Seen:
     failing_since: float | None = None
     ended: dict[str, Any] | None = None
     is_prepared: bool = False
+    preparing: dict[str, Any] | None = None
+    """Since the last corpus was ready or training began."""
     copying: Copying = field(default_factory=Copying)
 
 
@@ -46,7 +48,7 @@ def folder_status(folder: Path, now: float) -> Status:
     done_step = max(step.get("step", 0), newest.step if newest else 0) if alive or not newest else newest.step
     per_epoch, total = started.get("steps_per_epoch"), started.get("total_steps")
     step_seconds = _step_seconds(seen)
-    running = alive and bool(started) and not _is_later(seen.ended, started)
+    running = alive and bool(started) and not _is_later(seen.ended, started) and not seen.preparing
     state = "running" if running else "preparing" if alive else _ending(log, seen)
     copying = seen.copying
     is_left = newest is not None and newest.step > copying.safe_step
@@ -57,6 +59,7 @@ def folder_status(folder: Path, now: float) -> Status:
         run=log.run or None,
         state=state,
         step=done_step,
+        preparing=_preparing(seen, now) if state == "preparing" else None,
         total_steps=total,
         epoch=done_step / per_epoch if per_epoch else None,
         loss=step.get("loss"),
@@ -87,7 +90,7 @@ def _read(folder: Path) -> _Seen:
         seen.copying.absorb(event)
         match event.get("kind"):
             case "session_started":
-                seen.started, seen.failed, seen.failing_since = event, None, None
+                seen.started, seen.failed, seen.failing_since, seen.preparing = event, None, None, None
             case "step":
                 seen.step = event
             case "evaluated":
@@ -99,11 +102,26 @@ def _read(folder: Path) -> _Seen:
                 seen.failed, seen.failing_since = None, None
             case "session_ended":
                 seen.ended = event
+            case "preparing":
+                seen.preparing = event
             case "prepared":
-                seen.is_prepared = True
+                seen.is_prepared, seen.preparing = True, None
             case _:
                 pass
     return seen
+
+
+def _preparing(seen: _Seen, now: float) -> Preparing | None:
+    if not (event := seen.preparing):
+        return None
+    return Preparing(
+        stage=event["stage"],
+        rows=event["rows"],
+        kept=event["kept"],
+        share=event["share"],
+        pairs_per_second=event["pairs_per_second"],
+        age_seconds=max(0.0, now - event["time"]),
+    )
 
 
 def _step_seconds(seen: _Seen) -> float | None:

@@ -53,6 +53,7 @@ def remote_status(log: RunLog, now: float, lease_seconds: float = LEASE_SECONDS)
         run=log.run,
         state=state,
         step=max((each.step for each in (newest, log.finished) if each), default=0),
+        preparing=None,
         total_steps=None,
         epoch=None,
         loss=_finite(newest.losses[-1][1]) if newest and newest.losses else None,

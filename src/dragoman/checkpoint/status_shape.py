@@ -82,6 +82,23 @@ class StoreHeld(TypedDict):
     """The newest first; null when nobody asked."""
 
 
+class Preparing(TypedDict):
+    """How far the data of a run is that is being prepared."""
+
+    stage: str
+    """reading, comparing, tokenising or writing."""
+    rows: int
+    """Rows read of all sources, bad ones included."""
+    kept: int
+    """Pairs of them that are left so far."""
+    share: float | None
+    """How much of the stage is done, from 0 to 1."""
+    pairs_per_second: float | None
+    """Of the stage, by this session."""
+    age_seconds: float
+    """Since that was so."""
+
+
 class Session(TypedDict):
     """One process life that trained this run, or copied it."""
 
@@ -110,6 +127,8 @@ class Status(TypedDict):
     """preparing, prepared, running, done, stopped, failed, or interrupted: killed, or its machine is gone."""
     step: int
     """Optimizer updates done."""
+    preparing: Preparing | None
+    """How far its data is, as soon as that takes long; null in every other state."""
     total_steps: int | None
     """Of the whole run."""
     epoch: float | None

@@ -4,18 +4,24 @@ On a terminal a run shows one live bar; in a pipe, a log or a notebook it prints
 lines. Both render journal events, so nothing is shown that was not written down.
 """
 
+import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
 from dragoman import journal
 from dragoman.store.record import LeaseRecord
+
+PREPARING_SECONDS = 60.0
+"""Between two plain lines that say how far a preparation is."""
 
 SHOWN_STEPS = 5
 """How many of the steps that were not uploaded are named."""
@@ -86,6 +92,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], console: Consol
 def line(event: journal.Event, total_steps: int = 0) -> str:
     """An event as one plain line; empty for events that only machines read."""
     match event:
+        case journal.Preparing():
+            share, speed = event.share, event.pairs_per_second
+            return f"preparing: {preparing(event.stage, event.rows, event.kept, share, speed)}"
         case journal.Prepared():
             pairs = ", ".join(f"{name} {count:,}" for name, count in event.pairs.items())
             made = f"corpus {event.corpus[:12]}{' (reused)' if event.reused else ''}: {pairs} pairs to train on"
@@ -157,6 +166,13 @@ def line(event: journal.Event, total_steps: int = 0) -> str:
             return ""
 
 
+def preparing(stage: str, rows: int, kept: int, share: float | None, pairs_per_second: float | None) -> str:
+    """How far a preparation is, as `Preparing` has it."""
+    done = f" {share:.0%}" if share is not None else ""
+    speed = f", {pairs_per_second:,.0f} pairs/s" if pairs_per_second else ""
+    return f"{stage}{done}, {rows:,} rows read, {kept:,} pairs kept{speed}"
+
+
 def _funnel(direction: str, funnel: dict[str, Any]) -> str:
     """What became of the rows of one direction, in one line."""
     dropped = [f"{reason} {entry['pairs']:,}" for reason, entry in funnel["rejected"].items()]
@@ -168,11 +184,14 @@ def _funnel(direction: str, funnel: dict[str, Any]) -> str:
 class Display:
     """Renders events: a live bar on a terminal, plain lines elsewhere. Use as a context manager."""
 
-    def __init__(self, console: Console = talk) -> None:
+    def __init__(self, console: Console = talk, clock: Callable[[], float] = time.monotonic) -> None:
         self.console = console
+        self.clock = clock
         self.total_steps = 0
         self.bar: Progress | None = None
         self.task: Any = None
+        self.preparing: Status | None = None
+        self.stage, self.stage_shown = "", 0.0
         # FORCE_COLOR makes rich believe that a log file is a terminal.
         if console.is_interactive and console.file.isatty() and not console.is_jupyter:
             columns = (
@@ -190,11 +209,17 @@ class Display:
         return self.show
 
     def __exit__(self, *_: object) -> None:
+        self._end_preparing()
         if self.bar:
             self.bar.stop()
 
     def show(self, event: journal.Event) -> None:
         """Render one event."""
+        if isinstance(event, journal.Preparing):
+            self._show_preparing(event)
+            return
+        if isinstance(event, journal.Prepared):
+            self._end_preparing()
         if isinstance(event, journal.SessionStarted):
             self.total_steps = event.total_steps
             if self.bar:
@@ -208,3 +233,30 @@ class Display:
             return
         if text := line(event, self.total_steps):
             self.console.print(Text(_visible(text)))
+
+    def _show_preparing(self, event: journal.Preparing) -> None:
+        """One live line on a terminal; elsewhere a line for each stage, and one every `PREPARING_SECONDS`."""
+        text = line(event)
+        if self.bar is None:
+            now = self.clock()
+            if event.stage != self.stage or now - self.stage_shown >= PREPARING_SECONDS:
+                self.stage, self.stage_shown = event.stage, now
+                self.console.print(Text(text))
+        elif self.preparing is None:
+            self.preparing = self.console.status(Text(text), spinner="line")
+            self.preparing.start()
+            self.console.show_cursor(True)
+        else:
+            self.preparing.update(Text(text))
+
+    def _end_preparing(self) -> None:
+        if self.preparing:
+            self.preparing.stop()
+            self.preparing = None
+
+
+@contextlib.contextmanager
+def preparing_shown() -> Generator[Callable[[journal.Event], None]]:
+    """A display of how far a preparation is and nothing else, for a command whose report says the rest."""
+    with Display() as echo:
+        yield lambda event: echo(event) if isinstance(event, journal.Preparing) else None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from dragoman.cli.output import data, duration, print_json, say, table
+from dragoman.cli.output import data, duration, preparing, print_json, say, table
 from dragoman.errors import ExitCode
 
 MAX_FILES = 20
@@ -105,7 +105,11 @@ def status(found: "Status", as_json: bool) -> None:
         print_json(found)
         return
     total = f" of {found['total_steps']:,}" if found["total_steps"] else ""
-    data(f"{found['state']}: step {found['step']:,}{total}" + _epoch(found))
+    if far := found["preparing"]:
+        done = preparing(far["stage"], far["rows"], far["kept"], far["share"], far["pairs_per_second"])
+        data(f"{found['state']}: {done} ({duration(far['age_seconds'])} ago)")
+    else:
+        data(f"{found['state']}: step {found['step']:,}{total}" + _epoch(found))
     if found["loss"] is not None:
         speed = f", {found['tokens_per_second']:,.0f} target tokens/s" if found["tokens_per_second"] else ""
         best = "best " if found["store"] and found["store"]["checkpoints"] is not None else ""

@@ -84,9 +84,13 @@ def prepare(
     if dump is not None:
         reports.dumped(prepared.dump(loaded, dump), dump, as_json=json)
     elif shard is not None:
-        reports.prepared_part(prepared.prepare_part(loaded, shard), as_json=json)
+        with output.preparing_shown() as echo:
+            part = prepared.prepare_part(loaded, shard, echo)
+        reports.prepared_part(part, as_json=json)
     else:
-        reports.prepared(prepared.prepare(loaded, merge), as_json=json)
+        with output.preparing_shown() as echo:
+            report = prepared.prepare(loaded, merge, echo)
+        reports.prepared(report, as_json=json)
 
 
 @verb(app, TRAIN)

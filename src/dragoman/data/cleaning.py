@@ -22,14 +22,16 @@ from dragoman.data.filters import (
     hash64,
     key,
     near_key,
-    reason,
+    reasons,
     sample_priority,
     split_at,
     text_hash,
 )
 from dragoman.data.normalization import Normalization
+from dragoman.data.progress import Progress
 from dragoman.data.shares import Share
 from dragoman.data.sources import BadRow, Source
+from dragoman.data.sources.opening import num_read
 from dragoman.data.sources.rows import counts_of
 from dragoman.data.work import Chunk, Work
 from dragoman.data.workers import Call
@@ -71,7 +73,7 @@ class _Rows(NamedTuple):
     """Rows that hold no pair, as `BadRow.tsv`."""
 
 
-def clean_all(cleaning: Cleaning, folder: Work, share: Share, processes: int | None) -> list[Chunk]:
+def clean_all(cleaning: Cleaning, folder: Work, share: Share, processes: int | None, progress: Progress) -> list[Chunk]:
     """Clean all chunks of this machine's share that are not done yet; returns all of its chunks in their order.
 
     Raises:
@@ -79,40 +81,77 @@ def clean_all(cleaning: Cleaning, folder: Work, share: Share, processes: int | N
     """
     folder.folder.mkdir(parents=True, exist_ok=True)
     found: list[Chunk] = []
-    workers.each(_clean_chunk, cleaning, _undone(cleaning, folder, share, found), processes)
+    calls = _undone(cleaning, folder, share, found, progress)
+    workers.each(_clean_chunk, cleaning, calls, processes, lambda call: progress.add_cleaned(call.arguments[0]))
     return found
 
 
-def _undone(cleaning: Cleaning, folder: Work, share: Share, found: list[Chunk]) -> Iterator[Call]:
-    """What `_clean_chunk` has to be called with; puts all chunks of the share into `found`."""
-    total = 0  # over all sources, so that each machine gets equally many
+class _Opened(NamedTuple):
+    """A source that is about to be read."""
+
+    direction: int
+    place: int
+    """Among the sources of the direction."""
+    source: Source
+    bad: list[str]
+    """Fills up with rows that hold no pair, as `BadRow.tsv`, while it is read."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all its files."""
+        return sum(file.stat().st_size for file in self.source.files)
+
+    @property
+    def num_read(self) -> int:
+        """Bytes of those that are open that were read so far."""
+        return sum(map(num_read, self.source.files))
+
+
+def _opened(cleaning: Cleaning) -> Iterator[_Opened]:
     for number, direction in enumerate(cleaning.directions):
         bad: list[str] = []
 
         def note(row: BadRow, bad: list[str] = bad) -> None:
             bad.append(row.tsv())
 
-        opened = replay.open_for(cleaning.data, direction, note)
-        for place, source in enumerate(opened):
-            known = folder.num_chunks(number, place)
-            ours = [Chunk(number, place, count) for count in range(known or 0) if share.has(total + count)]
-            if known is None or not all(work.is_whole(folder.cleaned(chunk)) for chunk in ours):
-                count, ours = 0, list[Chunk]()
-                for count, rows in enumerate(_cut(source, bad), start=1):
-                    if share.has(total + count - 1):
-                        ours.append(chunk := Chunk(number, place, count - 1))
-                        if not work.is_whole(path := folder.cleaned(chunk)):
-                            yield Call(len(rows.source), (path, number, rows))
-                known = count
-                folder.write_ended(number, place, known, counts_of(source))
-            total += known
-            found += ours
+        for place, source in enumerate(replay.open_for(cleaning.data, direction, note)):
+            yield _Opened(number, place, source, bad)
 
 
-def _cut(source: Source, bad: list[str]) -> Iterator[_Rows]:
-    """The rows of a source, so many at a time; `bad` fills up while it is read."""
+def _undone(cleaning: Cleaning, folder: Work, share: Share, found: list[Chunk], progress: Progress) -> Iterator[Call]:
+    """What `_clean_chunk` has to be called with; puts all chunks of the share into `found`."""
+    total = 0  # over all sources, so that each machine gets equally many
+    every = list(_opened(cleaning))
+    num_bytes, bytes_before = sum(opened.num_bytes for opened in every), 0
+    for opened in every:
+        number, place = opened.direction, opened.place
+        known = folder.num_chunks(number, place)
+        ours = [Chunk(number, place, count) for count in range(known or 0) if share.has(total + count)]
+        if known is not None and all(work.is_whole(folder.cleaned(chunk)) for chunk in ours):
+            for chunk in ours:
+                progress.add_cleaned(folder.cleaned(chunk), earlier=True)
+        else:
+            count, ours = 0, list[Chunk]()
+            for count, rows in enumerate(_cut(opened), start=1):
+                progress.share = (bytes_before + opened.num_read) / max(num_bytes, 1)
+                if share.has(total + count - 1):
+                    ours.append(chunk := Chunk(number, place, count - 1))
+                    if work.is_whole(path := folder.cleaned(chunk)):
+                        progress.add_cleaned(path, earlier=True)
+                    else:
+                        yield Call(len(rows.source), (path, number, rows))
+            known = count
+            folder.write_ended(number, place, known, counts_of(opened.source))
+        total += known
+        found += ours
+        bytes_before += opened.num_bytes
+
+
+def _cut(opened: _Opened) -> Iterator[_Rows]:
+    """The rows of a source, so many at a time."""
+    bad = opened.bad
     rows, num_chars = _Rows([], [], bad), 0
-    for pair in source.pairs():
+    for pair in opened.source.pairs():
         rows.source.append(pair.source)
         rows.target.append(pair.target)
         num_chars += len(pair.source) + len(pair.target)
@@ -143,8 +182,9 @@ def _clean_chunk(cleaning: Cleaning, path: Path, direction: int, rows: _Rows) ->
     sides: list[int] = []
     splits: list[int] = []
     priorities: list[int] = []
-    for source, target in zip(map(form.of_source, rows.source), map(form.of_target, rows.target), strict=True):
-        if why := reason(source, target, limits):
+    sources, targets = list(map(form.of_source, rows.source)), list(map(form.of_target, rows.target))
+    for source, target, why in zip(sources, targets, reasons(sources, targets, limits), strict=True):
+        if why:
             funnel.reject(why, source, target)
             continue
         hashes = text_hash(source), text_hash(target)

@@ -32,7 +32,14 @@ def normalized(text: str, form: Form) -> str:
     """
     if form == "nllb":
         text = _as_nllb(text)
-    return " ".join(unicodedata.normalize("NFC" if form == "nfc" else "NFKC", text).split())
+    return one_spaced(unicodedata.normalize("NFC" if form == "nfc" else "NFKC", text))
+
+
+def one_spaced(text: str) -> str:
+    """The text with every run of white space as one space, and none at the ends."""
+    if text.isprintable() and "  " not in text:  # the same, sooner: of white space only a plain space is printable
+        return text.strip()
+    return " ".join(text.split())
 
 
 def clean(text: str) -> str:

@@ -24,6 +24,7 @@ from dragoman.data.cleaning import SPLITS, Cleaning
 from dragoman.data.corpus import Corpus, Text
 from dragoman.data.corpus_writer import SplitBlocks
 from dragoman.data.filters import REASONS, Funnel, Split
+from dragoman.data.progress import Progress
 from dragoman.data.shares import ALL, Share
 from dragoman.data.sources import Source
 from dragoman.data.sources.rows import FileSource
@@ -63,6 +64,8 @@ class Selection:
     funnels: dict[str, Funnel]
     processes: int | None = None
     """For tokenising them."""
+    progress: Progress = field(default_factory=Progress, repr=False)
+    """Told how far that is."""
     owner: object = field(default=None, repr=False)
     """Of a temporary folder, which lives as long as the selection."""
 
@@ -126,6 +129,7 @@ def select(
     *,
     processes: int | None = None,
     share: Share = ALL,
+    progress: Progress | None = None,
 ) -> Selection:
     """Read all sources and choose the pairs of each split.
 
@@ -136,17 +140,19 @@ def select(
         folder: Where to work, or to go on; a temporary folder when left out.
         processes: At most so many; one for each core when left out.
         share: Look only at this machine's share of the pairs.
+        progress: Told how far this is.
 
     Raises:
         DataError: A row cannot be read (and `on_bad_rows` is `fail`), or nothing is left to train on.
     """
-    owner = None
+    owner, progress = None, progress or Progress()
     if folder is None:
         owner = tempfile.TemporaryDirectory(prefix="dragoman-prepare-")
         folder = Work(Path(owner.name))
     ways = tuple(directions)
     try:
-        chunks = cleaning.clean_all(Cleaning(data, ways, seed), folder, share, processes)
+        chunks = cleaning.clean_all(Cleaning(data, ways, seed), folder, share, processes, progress)
+        progress.begin("comparing")
         apart = held_out.hashes(data, ways)
         choice = choosing.choose(folder, chunks, len(ways), cleaning.same_of(data), data.max_samples, apart)
         funnels = [_funnel(choice, number) for number in range(len(ways))]
@@ -157,7 +163,7 @@ def select(
         folder.clear()
         raise
     named = {str(way): funnel for way, funnel in zip(ways, funnels, strict=True)}
-    return Selection(choice, ways, named, processes, owner)
+    return Selection(choice, ways, named, processes, progress, owner)
 
 
 def _funnel(choice: Choice, direction: int) -> Funnel:
@@ -192,8 +198,9 @@ def name_of(inputs: str, encoder: encode.Encoder) -> str:
 
 def tokenize(selection: Selection, encoder: encode.Encoder, max_tokens: int) -> None:
     """Tokenise a selection, as far as that was not done before; the results stay in its work folder."""
-    tokenizing = Tokenizing(encoder, max_tokens)
-    tokenize_all(selection.choice, selection.directions, tokenizing, selection.processes)
+    tokenizing, num_pairs = Tokenizing(encoder, max_tokens), sum(map(len, selection.splits.values()))
+    selection.progress.begin("tokenising", num_pairs, kept=num_pairs)
+    tokenize_all(selection.choice, selection.directions, tokenizing, selection.processes, selection.progress)
 
 
 def build(
@@ -211,6 +218,7 @@ def build(
         DataError: Every pair of a direction is longer than `max_tokens`.
     """
     tokenize(selection, encoder, max_tokens)
+    selection.progress.begin("writing")
     assembled = assemble(selection.choice, len(directions), encoder)
     funnels = assembled.funnels(selection.funnels.values())
     for direction, count in zip(directions, assembled.num_train(), strict=True):

@@ -17,6 +17,7 @@ from dragoman.data.choosing import TRAIN, Choice, Fates
 from dragoman.data.cleaning import SPLITS
 from dragoman.data.encode import Encoder
 from dragoman.data.filters import Funnel
+from dragoman.data.progress import Progress
 from dragoman.data.unknown import UnknownCharacters
 from dragoman.data.words import SeenWords
 from dragoman.data.workers import Call
@@ -58,7 +59,11 @@ class Pieces(NamedTuple):
 
 
 def tokenize_all(
-    choice: Choice, directions: tuple[Direction, ...], tokenizing: Tokenizing, processes: int | None
+    choice: Choice,
+    directions: tuple[Direction, ...],
+    tokenizing: Tokenizing,
+    processes: int | None,
+    progress: Progress,
 ) -> None:
     """Tokenise what was chosen of every chunk, unless that was done before."""
     tokenizer = tokenizing.encoder.digest()
@@ -67,11 +72,13 @@ def tokenize_all(
         for place, chunk in enumerate(choice.chunks):
             pairs = choice.kept(place)
             path, fates = choice.folder.encoded(chunk, tokenizer), choice.fates[place][pairs]
-            if not _is_done(path, pairs, fates):
+            if _is_done(path, pairs, fates):
+                progress.add(len(pairs), earlier=True)
+            else:
                 arguments = choice.folder.cleaned(chunk), path, directions[chunk.direction], pairs, fates
                 yield Call(len(pairs), arguments)
 
-    workers.each(_tokenize_chunk, tokenizing, calls(), processes)
+    workers.each(_tokenize_chunk, tokenizing, calls(), processes, lambda call: progress.add(call.num_pairs))
 
 
 def _is_done(path: Path, pairs: NDArray[np.uint32], fates: Fates) -> bool:

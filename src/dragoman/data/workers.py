@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
@@ -33,7 +33,13 @@ class Call(NamedTuple):
     arguments: tuple[Any, ...]
 
 
-def each(task: Callable[..., None], state: object, calls: Iterable[Call], processes: int | None = None) -> None:
+def each(
+    task: Callable[..., None],
+    state: object,
+    calls: Iterable[Call],
+    processes: int | None = None,
+    done: Callable[[Call], None] = lambda call: None,
+) -> None:
     """Call `task(state, *arguments)` for each of `calls`, which are made while others run.
 
     Args:
@@ -41,6 +47,7 @@ def each(task: Callable[..., None], state: object, calls: Iterable[Call], proces
         state: What all calls share; each process gets it once.
         calls: What else each call gets.
         processes: At most this many; one for each core when left out.
+        done: Told of each call that has returned.
 
     Raises:
         WorkerLost: The system has ended one of the processes.
@@ -55,17 +62,21 @@ def each(task: Callable[..., None], state: object, calls: Iterable[Call], proces
     if processes == 1 or num_pairs <= FEW_PAIRS:
         for call in calls:
             task(state, *call.arguments)
+            done(call)
         return
     with _pool(state, processes) as pool:
-        running: set[Future[None]] = set()
+        running: dict[Future[None], Call] = {}
+
+        def settle(ended: Iterable[Future[None]]) -> None:
+            for future in ended:
+                future.result()
+                done(running.pop(future))
+
         for call in calls:
             if len(running) >= WAITING * processes:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-            running.add(pool.submit(_run, task, call.arguments))
-        for future in running:
-            future.result()
+                settle(wait(running, return_when=FIRST_COMPLETED).done)
+            running[pool.submit(_run, task, call.arguments)] = call
+        settle(as_completed(list(running)))
 
 
 @contextlib.contextmanager

@@ -68,6 +68,22 @@ class LanguagesAdded(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Preparing(Event):
+    """So much of the data was prepared; told every few seconds."""
+
+    stage: str
+    """reading (and cleaning), comparing (duplicates and samples), tokenising or writing."""
+    rows: int
+    """Rows read of all sources, bad ones included."""
+    kept: int
+    """Pairs of them that are left so far."""
+    share: float | None
+    """How much of the stage is done, from 0 to 1: of reading the bytes of the files; null where nobody knows."""
+    pairs_per_second: float | None
+    """Of the stage, by this session; null before it has done any."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared(Event):
     """The corpus is ready; `funnel` says what became of every row read."""
 

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
-from torch import Tensor
 
 from dragoman.errors import ModelError
 from dragoman.model import vocabulary
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
     from transformers import M2M100ForConditionalGeneration
 
 EMBEDDING = "model.shared.weight"
@@ -133,6 +133,7 @@ def load(folder: Path, dropout: float | None = None) -> "M2M100ForConditionalGen
     Raises:
         ModelError: Not an M2M100 model, no or incomplete weights, embeddings not tied.
     """
+    import torch
     from transformers import AutoConfig, M2M100ForConditionalGeneration
 
     be_quiet()
@@ -172,8 +173,10 @@ def check(model: "M2M100ForConditionalGeneration", folder: Path) -> "M2M100ForCo
     return model.train()
 
 
-def to_device(model: "M2M100ForConditionalGeneration", device: torch.device) -> "M2M100ForConditionalGeneration":
+def to_device(model: "M2M100ForConditionalGeneration", device: "torch.device") -> "M2M100ForConditionalGeneration":
     """The same model, on the device."""
+    import torch
+
     torch.nn.Module.to(model, device)
     return model
 
@@ -204,8 +207,8 @@ def check_first_loss(nats_per_token: float, rows: int, from_scratch: bool) -> st
 
 
 def hidden(
-    model: "M2M100ForConditionalGeneration", source_BS: Tensor, source_mask_BS: Tensor, decoder_BT: Tensor
-) -> Tensor:
+    model: "M2M100ForConditionalGeneration", source_BS: "Tensor", source_mask_BS: "Tensor", decoder_BT: "Tensor"
+) -> "Tensor":
     """The decoder's last hidden states by transformers' own forward, shape (B, T, D).
 
     Args:
@@ -220,7 +223,7 @@ def hidden(
     return output.last_hidden_state
 
 
-def weights(model: "M2M100ForConditionalGeneration") -> Iterator[tuple[str, Tensor]]:
+def weights(model: "M2M100ForConditionalGeneration") -> "Iterator[tuple[str, Tensor]]":
     """Every weight once, by the name under which it is saved; the tied embeddings as `model.shared.weight`.
 
     Adapters are none of them; the matrices that peft has wrapped have their own names.

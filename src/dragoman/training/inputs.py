@@ -21,6 +21,7 @@ from dragoman.data import corpus as corpus_data
 from dragoman.data import held_out, parts, prepare, replay
 from dragoman.data.corpus import Corpus
 from dragoman.data.prepare import Selection
+from dragoman.data.progress import Progress
 from dragoman.data.shares import ALL, Share
 from dragoman.data.sources import Source, check_data
 from dragoman.data.work import Work
@@ -136,7 +137,7 @@ def check(config: RunConfig) -> None:
         new_language.additions(known, taught, ())
 
 
-def prepare_part(config: RunConfig, folder: Path, share: Share) -> Selection:
+def prepare_part(config: RunConfig, folder: Path, journal: Journal, share: Share) -> Selection:
     """Do one machine's share of the preparation, as far as that needs no other machine.
 
     A model from scratch learns its tokenizer from all of the data, and one that is taught a language its new
@@ -145,6 +146,7 @@ def prepare_part(config: RunConfig, folder: Path, share: Share) -> Selection:
     Args:
         config: The whole configuration.
         folder: The run folder; the part is left in it.
+        journal: Told how far it is.
         share: Which part.
 
     Raises:
@@ -152,7 +154,7 @@ def prepare_part(config: RunConfig, folder: Path, share: Share) -> Selection:
         ModelError: The base model is missing or not usable.
     """
     directions = with_replay(config)
-    selecting = _Selecting(config, directions, folder / CORPUS, share)
+    selecting = _Selecting(config, directions, folder / CORPUS, journal, share)
     selection = selecting.selection
     if scratch.preset(config.model.model) is None and not config.data.new_language:
         base = nllb.find(config.model.model, config.model.revision)
@@ -174,7 +176,7 @@ def obtain(
     Args:
         config: The whole configuration.
         folder: The run folder.
-        journal: Told of the corpus.
+        journal: Told of the corpus, and how far it is.
         disk: Takes every change.
         begun: The whole checkpoint in the folder that training continues from: architecture and tokenizer are
             its own, and so is the corpus where the data is not at hand.
@@ -186,7 +188,7 @@ def obtain(
     """
     started = time.monotonic()
     directions = with_replay(config)
-    selecting = _Selecting(config, directions, folder / CORPUS)
+    selecting = _Selecting(config, directions, folder / CORPUS, journal)
     if merged:
         parts.merge(selecting.work, selecting.key, merged)
     base = folder / begun.folder if begun else _base(config, folder, selecting, journal, disk)
@@ -229,6 +231,8 @@ class _Selecting:
     directions: list[Direction]
     folder: Path
     """Of the corpora."""
+    journal: Journal
+    """Told how far the reading is."""
     share: Share = ALL
 
     @cached_property
@@ -246,7 +250,13 @@ class _Selecting:
         """The pairs of each split."""
         data, seed = self.config.data, self.config.training.seed
         return prepare.select(
-            data, self.directions, seed, self.work, processes=data.prepare_processes, share=self.share
+            data,
+            self.directions,
+            seed,
+            self.work,
+            processes=data.prepare_processes,
+            share=self.share,
+            progress=Progress(self.journal.append),
         )
 
 

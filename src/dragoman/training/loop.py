@@ -13,7 +13,7 @@ from dragoman.config import RunConfig
 from dragoman.errors import Diverged, DragomanError, InputError, Superseded
 from dragoman.journal import Event, OutOfMemory, RolledBack, SessionEnded, StepSkipped
 from dragoman.store.disk import Disk
-from dragoman.training import dev, ending, fitting, parity, saving, session
+from dragoman.training import dev, ending, fitting, opening, parity, saving, session
 from dragoman.training.ending import Ending
 from dragoman.training.metrics import Metrics
 from dragoman.training.optimizer import learning_rate
@@ -38,8 +38,8 @@ def run(config: RunConfig, echo: Callable[[Event], None] = lambda event: None, d
     """
     folder = session.check(config)
     config = pinned(config, folder)
-    opening = session.opened_folder(folder, config.save.single_writer, disk)
-    with Stop(config.training.max_hours) as stop, opening as store:
+    folder_store = opening.opened_folder(folder, config.save.single_writer, disk)
+    with Stop(config.training.max_hours) as stop, folder_store as store:
         opened = session.open_session(config, store, stop, echo)
         if isinstance(opened, session.Finished):
             return ending.was_done(config, opened, folder, stop)

@@ -1,6 +1,6 @@
 """`dragoman prepare`: everything up to the corpus, and a report on it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from dragoman.data import shares
 from dragoman.data.corpus import Corpus
 from dragoman.data.dump import Counted
 from dragoman.errors import InputError
-from dragoman.journal import Journal
+from dragoman.journal import Event, Journal
 from dragoman.store.disk import Disk
-from dragoman.training import inputs, mixture, session
+from dragoman.training import inputs, mixture, opening
 from dragoman.training.pinning import pinned
 
 
@@ -51,42 +51,46 @@ class PartReport:
     """Pairs that are left of them; comparing all parts may drop more."""
 
 
-def prepare_part(config: RunConfig, shard: str) -> PartReport:
-    """Prepare one machine's part of a corpus, `i/n`, in the run folder.
+def prepare_part(config: RunConfig, shard: str, echo: Callable[[Event], None] = lambda event: None) -> PartReport:
+    """Prepare one machine's part of a corpus, `i/n`, in the run folder; `echo` gets every journal event.
 
     Raises:
         InputError: Options, data or model are wrong, or the folder holds another run.
     """
     share = shares.parse(shard)
-    folder = session.check(config)
+    folder = opening.check(config)
     config = pinned(config, folder)
     compare(stored_config(folder), config, folder)
     inputs.check(config)
     host.be_gentle()
-    with session.opened_folder(folder, config.save.single_writer):
-        selection = inputs.prepare_part(config, folder, share)
+    with opening.opened_folder(folder, config.save.single_writer):
+        selection = inputs.prepare_part(config, folder, Journal(folder / JOURNAL, echo), share)
     funnels = selection.funnels.values()
     return PartReport(folder, str(share), sum(one.read for one in funnels), sum(one.kept for one in funnels))
 
 
-def prepare(config: RunConfig, merged: Sequence[Path] = ()) -> Report:
+def prepare(
+    config: RunConfig, merged: Sequence[Path] = (), echo: Callable[[Event], None] = lambda event: None
+) -> Report:
     """Make, or find, the corpus of a run in its folder.
 
     Args:
         config: The whole configuration.
         merged: Folders in which other machines have prepared their parts.
+        echo: Receives every journal event, for display.
 
     Raises:
         InputError: Options, data or model are wrong, a part is missing, or the folder holds another run.
     """
-    folder = session.check(config)
+    folder = opening.check(config)
     config = pinned(config, folder)
     compare(stored_config(folder), config, folder)
     inputs.check(config)
     host.be_gentle()
-    with session.opened_folder(folder, config.save.single_writer) as store:
+    with opening.opened_folder(folder, config.save.single_writer) as store:
         begun = RunLog(store).newest
-        corpus = inputs.obtain(config, folder, Journal(folder / JOURNAL), store.disk, begun, merged).corpus
+        journal = Journal(folder / JOURNAL, echo)
+        corpus = inputs.obtain(config, folder, journal, store.disk, begun, merged).corpus
     return Report(
         corpus.folder,
         corpus.digest,

@@ -5,9 +5,8 @@ configuration is compared before data is read; the lease is taken before anythin
 another session may see is changed.
 """
 
-import contextlib
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +15,10 @@ import torch
 
 from dragoman import host
 from dragoman.checkpoint.log import RunLog
-from dragoman.checkpoint.replicate import url_of
-from dragoman.checkpoint.run_folder import CONFIG, JOURNAL, compare, run_folder, stored_config
+from dragoman.checkpoint.run_folder import CONFIG, JOURNAL, compare, stored_config
 from dragoman.config import RunConfig
 from dragoman.data.batch_plan import BatchPlan
 from dragoman.data.corpus import Corpus
-from dragoman.data.filters import langid
 from dragoman.data.loader import Loader
 from dragoman.errors import InputError
 from dragoman.journal import Event, Journal, SessionStarted, Warned
@@ -30,7 +27,7 @@ from dragoman.store.disk import Disk
 from dragoman.store.local import FolderStore
 from dragoman.store.record import CheckpointRecord
 from dragoman.training import durable as durable_store
-from dragoman.training import inputs, mixture, optimizer, saving, trainee
+from dragoman.training import inputs, opening, optimizer, saving, trainee
 from dragoman.training.durable import Durable
 from dragoman.training.feed import Feed
 from dragoman.training.forward import Forward
@@ -115,57 +112,12 @@ def check(config: RunConfig) -> Path:
     Raises:
         InputError: Languages, device, precision or store are wrong, or a package is missing.
     """
-    folder = run_folder(config)
-    mixture.weights_of(config, inputs.directions_of(config))
-    if config.data.langid:
-        langid.check()
+    folder = opening.check(config)
     choose_arithmetic(config.training.device, config.training.precision)
     trainee.check(config)
     adapters.check(config.model)
     optimizer.check(config.training)
-    url = url_of(config, folder)
-    exists = (folder / CONFIG).exists()
-    if config.save.resume == "must" and not exists and url is None:
-        raise InputError(f"--resume must: there is no run in {folder}", "the --output of the run, or --resume auto")
-    if config.save.resume == "never" and exists:
-        raise InputError(f"--resume never: {folder} holds a run", "another --output, or --resume auto to continue it")
     return folder
-
-
-@contextlib.contextmanager
-def opened_folder(folder: Path, single_writer: bool, disk: Disk | None = None) -> Generator[FolderStore]:
-    """The store of a run folder, made and locked; a new folder in which nothing came to be goes again.
-
-    Args:
-        folder: The run folder.
-        single_writer: `--single-writer`.
-        disk: Makes every durable change; the real one when left out.
-
-    Raises:
-        InputError: It cannot be written, or another process trains in it.
-    """
-    is_new = not folder.exists()
-    store = FolderStore(folder, disk, single_writer=single_writer)
-    store.prepare()
-    with store.lock():
-        try:
-            yield store
-        finally:
-            if is_new:
-                _take_away(folder)
-
-
-def _take_away(folder: Path) -> None:
-    """Remove a run folder in which nothing is."""
-    ours = folder / "dragoman"
-    names = {path.name for path in ours.iterdir()}
-    if names <= {"lock", "log", "staging"}:
-        with contextlib.suppress(OSError):  # a folder that is not empty stays
-            for name in names - {"lock"}:
-                (ours / name).rmdir()
-            (ours / "lock").unlink()
-            ours.rmdir()
-            folder.rmdir()
 
 
 def open_session(

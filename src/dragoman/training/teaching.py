@@ -17,7 +17,6 @@ from dragoman.languages import parse_pairs
 from dragoman.model import new_language, nllb, vocabulary
 from dragoman.model.new_language import NewLanguage
 from dragoman.store.disk import Disk
-from dragoman.training import state
 
 KEY = "made_from.json"
 
@@ -46,6 +45,8 @@ def taught(
         InputError: A language has no relatives, and the model does not know it.
         ModelError: The model is not usable, or lacks a relative.
     """
+    from dragoman.training import state
+
     languages = new_language.parse(config.data.new_language, config.data.like)
     made_from = {"inputs": inputs, "model": config.model.model, "revision": config.model.revision}
     made_from |= {"languages": [[language.code, *language.like] for language in languages]}

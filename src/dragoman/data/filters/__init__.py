@@ -3,7 +3,7 @@
 from dragoman.data.filters.funnel import NUM_EXAMPLES, Funnel
 from dragoman.data.filters.keys import hash64, key, near_key
 from dragoman.data.filters.placeholders import placeholders
-from dragoman.data.filters.reasons import REASONS, Limits, reason
+from dragoman.data.filters.reasons import REASONS, Limits, reason, reasons
 from dragoman.data.filters.sampling import Sample, Split, sample_priority, split_at, split_of, text_hash
 from dragoman.data.normalization import clean
 
@@ -20,6 +20,7 @@ __all__ = [
     "near_key",
     "placeholders",
     "reason",
+    "reasons",
     "sample_priority",
     "split_at",
     "split_of",

@@ -5,14 +5,14 @@ from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from dragoman.data.normalization import clean
+from dragoman.data.normalization import clean, one_spaced
 
 
 @lru_cache(maxsize=8)
 def key(text: str) -> str:
     """What stays the same when only case, width or white space differ: NFKC and casefold of `clean`."""
     if text.isascii():  # the same, sooner
-        return " ".join(text.lower().split())
+        return one_spaced(text.lower())
     return clean(unicodedata.normalize("NFKC", text).casefold())
 
 

@@ -46,6 +46,14 @@ def placeholders(text: str) -> Counter[str]:
     return found
 
 
+def have_same(one: str, other: str) -> bool:
+    """Whether two texts have the same `placeholders`."""
+    if not may_hold_fields(one) and not may_hold_fields(other):
+        return True
+    # Most translations keep the order too, and then there is nothing to count.
+    return _PLACEHOLDER.findall(one) == _PLACEHOLDER.findall(other) or placeholders(one) == placeholders(other)
+
+
 # After tags and entities: a whole run of ASCII with one of these signs inside, which is an address, a path, an option
 # or a name in a program. It begins where a run begins, so that a long one is looked through once.
 _CODE = re.compile(r"<[^<>]*>|&#?\w+;|(?<![!-;=?-~])[!-;=?-~]*[A-Za-z0-9][_/@\\=.][!-;=?-~]+")

@@ -4,13 +4,17 @@ One pair at a time, and its text alone: neither the order of the files, nor the 
 pairs, nor the machine enters.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from dragoman.config import DataConfig
 from dragoman.data.filters import langid
 from dragoman.data.filters.keys import key
-from dragoman.data.filters.placeholders import may_hold_fields, placeholders
+from dragoman.data.filters.placeholders import have_same
 from dragoman.data.filters.repetition import repeats
+from dragoman.data.filters.screening import Screen
 from dragoman.data.filters.script import is_in_script
 from dragoman.languages import Direction
 
@@ -79,6 +83,34 @@ class Limits:
 
 def reason(source: str, target: str, limits: Limits) -> str | None:
     """Why the pair of two normalised texts is dropped, the first that applies; None if it is kept."""
+    return _reason_at_once(source, target, limits) or _reason_in_language(source, target, limits)
+
+
+def reasons(sources: Sequence[str], targets: Sequence[str], limits: Limits) -> Iterator[str | None]:
+    """`reason` of many pairs, much sooner than one by one."""
+    suspected = _suspected(sources, targets, limits)
+    for source, target, is_suspected in zip(sources, targets, suspected, strict=True):
+        why = _reason_at_once(source, target, limits)
+        if why is None and is_suspected:
+            why = _reason_in_language(source, target, limits)
+        yield why
+
+
+def _suspected(sources: Sequence[str], targets: Sequence[str], limits: Limits) -> list[bool]:
+    """For which pairs `_reason_in_language` may have a reason."""
+    found = np.full(len(sources), limits.langid_chars is not None)
+    codes = (limits.direction.source, limits.direction.target) if limits.direction else (None, None)
+    for texts, code in zip((sources, targets), codes, strict=True):
+        screen = Screen(texts)
+        if code and limits.min_script_percent:
+            found |= screen.script(code)
+        if limits.max_repeats:
+            found |= screen.repetition(limits.max_repeats)
+    return found.tolist()
+
+
+def _reason_at_once(source: str, target: str, limits: Limits) -> str | None:
+    """The reasons that are soon found."""
     shorter, longer = sorted((len(source), len(target)))
     if shorter < limits.min_chars:
         return "empty"
@@ -88,9 +120,9 @@ def reason(source: str, target: str, limits: Limits) -> str | None:
         return "ratio"
     if key(source) == key(target):
         return "identical"
-    if (may_hold_fields(source) or may_hold_fields(target)) and placeholders(source) != placeholders(target):
+    if not have_same(source, target):
         return "placeholder"
-    return _reason_in_language(source, target, limits)
+    return None
 
 
 def _reason_in_language(source: str, target: str, limits: Limits) -> str | None:

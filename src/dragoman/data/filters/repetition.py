@@ -3,6 +3,9 @@
 import re
 from functools import lru_cache
 
+MOST_LETTERS, MOST_WORDS = 4, 6
+"""Of what is repeated."""
+
 
 def repeats(text: str, times: int) -> bool:
     """Whether `text` says the same more than `times` times in a row.
@@ -14,19 +17,13 @@ def repeats(text: str, times: int) -> bool:
         text: `clean`, so that one space parts two words.
         times: From 1.
     """
-    letters, words = _patterns(times)
-    if any(_has_letter(found.group(1)) for found in letters.finditer(text)):
-        return True
-    every_word = text.split()
-    if len(every_word) - len(set(every_word)) < times:
-        return False
-    return any(_has_letter(found.group(1)) for found in words.finditer(text))
+    return any(_has_letter(found.group(1)) for pattern in _patterns(times) for found in pattern.finditer(text))
 
 
 @lru_cache(maxsize=8)
 def _patterns(times: int) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    letters = rf"(\w{{1,4}}?)\1{{{times}}}"
-    words = rf"(?<!\S)(\S+(?: \S+){{0,5}}?)(?: \1){{{times}}}(?!\S)"
+    letters = rf"(\w{{1,{MOST_LETTERS}}}?)\1{{{times}}}"
+    words = rf"(?<!\S)(\S+(?: \S+){{0,{MOST_WORDS - 1}}}?)(?: \1){{{times}}}(?!\S)"
     return re.compile(letters), re.compile(words)
 
 

@@ -41,8 +41,6 @@ def is_in_script(text: str, code: str, min_percent: float) -> bool:
     """
     if not min_percent:
         return True
-    if code.endswith("_Latn") and text.isascii():
-        return True
     text = prose(text)
     letters = _letters(code)
     if letters is None:
@@ -54,6 +52,12 @@ def is_in_script(text: str, code: str, min_percent: float) -> bool:
     num_own = sum(map(len, own.findall(text)))
     least = max(min_percent, LATIN_PERCENT) if code.endswith("_Latn") else min_percent
     return 100 * num_own >= least * (num_own + num_other)
+
+
+def other_letters(code: str) -> Any:
+    """A pattern that finds runs of letters in scripts that are not a language's; None for an unknown script."""
+    letters = _letters(code)
+    return letters and letters[1]
 
 
 @cache

@@ -68,6 +68,12 @@ def members(path: Path) -> list[Path]:
         raise _damaged(path, error) from error
 
 
+def num_read(file: Path) -> int:
+    """Bytes read so far of a file on the disk that is being read here; 0 of any other, and where nobody can tell."""
+    reader = _being_read.get(file)
+    return reader.tell() if reader and not reader.closed else 0
+
+
 def file_of(path: Path) -> Path:
     """The file on the disk: the zip for a member of it."""
     return next((parent for parent in path.parents if is_zip(parent) and parent.is_file()), path)
@@ -77,7 +83,7 @@ def file_of(path: Path) -> Path:
 def _raw(path: Path) -> Generator[IO[bytes]]:
     archive_path = file_of(path)
     if archive_path == path:
-        with path.open("rb") as file:
+        with path.open("rb") as file, _shown(path, file):
             yield file
         return
     with contextlib.ExitStack() as stack:
@@ -88,7 +94,22 @@ def _raw(path: Path) -> Generator[IO[bytes]]:
             raise
         except Exception as error:  # zipfile raises RuntimeError for passwords, KeyError, struct.error …
             raise _damaged(path, error) from error
+        if archive.fp:
+            stack.enter_context(_shown(archive_path, archive.fp))
         yield member
+
+
+_being_read: dict[Path, IO[bytes]] = {}
+"""For `num_read` alone: what readers are at work on, seen from outside of them."""
+
+
+@contextlib.contextmanager
+def _shown(path: Path, file: IO[bytes]) -> Generator[None]:
+    _being_read[path] = file
+    try:
+        yield
+    finally:
+        _being_read.pop(path, None)
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
@@ -123,8 +144,8 @@ def lines(path: Path) -> Iterator[Line]:
     Raises:
         DataError: The file cannot be read, is damaged, or has a line of more than `MAX_LINE_BYTES`.
     """
-    for line in raw_lines(path):
-        yield line._replace(data=line.data.removesuffix(b"\n").removesuffix(b"\r"))
+    for number, offset, data in raw_lines(path):
+        yield Line(number, offset, data.removesuffix(b"\n").removesuffix(b"\r"))
 
 
 def raw_lines(path: Path) -> Iterator[Line]:
