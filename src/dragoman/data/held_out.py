@@ -51,9 +51,9 @@ def hashes(data: DataConfig, directions: Sequence[Direction]) -> NDArray[np.uint
     form = Normalization.of(data)
     found: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
     for direction, source in open_all(data, directions):
-        texts = [(form.of_source(pair.source), form.of_target(pair.target)) for pair in source.pairs()]
-        sides = np.array([[text_hash(text) for text in pair] for pair in texts], np.uint64).reshape(-1, 2)
-        found.append((sides ^ language_hashes(direction)).ravel())
+        pairs = ((form.of_source(pair.source), form.of_target(pair.target)) for pair in source.pairs())
+        sides = np.fromiter((text_hash(text) for pair in pairs for text in pair), np.uint64)
+        found.append((sides.reshape(-1, 2) ^ language_hashes(direction)).ravel())
     return np.unique(np.concatenate(found))
 
 
