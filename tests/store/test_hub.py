@@ -356,6 +356,19 @@ def test_equal_files_are_sent_once(run: HubRun, tmp_path: Path) -> None:
             assert run.hub.read(run.repo, name) == bytes([number, 255]) * 64
 
 
+def test_equal_files_of_two_endings_are_not_sent_side_by_side(run: HubRun, tmp_path: Path) -> None:
+    """One of them may go another way, so both are named; but one upload serves both."""
+    store = run.store()
+    store.prepare()
+    files = {f"dragoman/corpus/abc/{name}": tmp_path / name for name in ("dev.way", "test.bounds", "test.way")}
+    for path in files.values():
+        path.write_bytes(bytes(8) + b"\xff")
+    since = len(run.hub.requests)
+    store.keep(files)
+    assert run.routes(since).count("upload") == 1
+    assert {run.hub.read(run.repo, name) for name in files} == {bytes(8) + b"\xff"}
+
+
 def test_bytes_that_were_sent_and_never_committed_are_given_back(run: HubRun) -> None:
     log = run.start()
     first = run.save(log, 500)

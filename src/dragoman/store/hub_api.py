@@ -219,9 +219,10 @@ class HubApi:
     def _upload(self, api: "HfApi", operations: Operations) -> None:
         with no_bars():
             # What the repository's .gitignore names would be left out of the commit: name something else instead.
-            api.preupload_lfs_files(
-                self.repo_id, operations.uploads, revision=BRANCH, free_memory=False, gitignore_content="# nothing"
-            )
+            for uploads in operations.rounds:
+                api.preupload_lfs_files(
+                    self.repo_id, uploads, revision=BRANCH, free_memory=False, gitignore_content="# nothing"
+                )
 
     # --- how to ask ------------------------------------------------------------------
 

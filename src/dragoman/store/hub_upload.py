@@ -91,8 +91,7 @@ class Operations:
             if isinstance(change, Remove)
         ]
         try:
-            # By their bytes: the client knows an upload by its digest alone, and two of its threads would read
-            # one of two equal files at once. Those of another ending may go another way.
+            # By their bytes: see `rounds`. Those of another ending may go another way.
             first: dict[tuple[str, str], CommitOperationAdd] = {}
             for change in changes:
                 if isinstance(change, Copy):
@@ -115,6 +114,21 @@ class Operations:
             twin.path_in_repo = path
             twins.append(twin)
         return [*self._others, *self.uploads, *twins]
+
+    @property
+    def rounds(self) -> "list[list[CommitOperationAdd]]":
+        """The uploads, to be made one list after the other: no list has two of the same bytes.
+
+        The client knows an upload by its digest alone: two of its threads would read one of two equal files at once.
+        """
+        made: list[dict[str, CommitOperationAdd]] = []
+        for add in self.uploads:
+            digest = add.upload_info.sha256.hex()
+            free = next((round_ for round_ in made if digest not in round_), None)
+            if free is None:
+                made.append(free := {})
+            free[digest] = add
+        return [list(round_.values()) for round_ in made]
 
     @property
     def num_bytes(self) -> int:
