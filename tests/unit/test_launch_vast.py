@@ -71,7 +71,7 @@ def test_the_cheapest_offer_is_rented_as_planned_and_bears_no_secret(client: vas
 def test_the_start_script_is_short_enough_and_goes_on_after_a_pause() -> None:
     script = vast._request(job(), vast.plan(job()), OFFERS[0])["onstart"]
     assert len(script) < vast.ON_START_LETTERS
-    assert script.endswith("nohup bash /root/dragoman.sh >> /root/dragoman.log 2>&1 &\n")
+    assert script.endswith('nohup bash "$HOME/dragoman.sh" >> "$HOME/dragoman.log" 2>&1 &\n')
 
 
 def test_no_offer_above_the_agreed_price_is_rented(client: vast.VastClient, vendor: Recorder) -> None:

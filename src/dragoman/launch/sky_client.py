@@ -4,6 +4,7 @@ A secret goes from our environment into that of `sky`, which is told only its na
 """
 
 import json
+import shutil
 import subprocess
 import tempfile
 import time
@@ -37,6 +38,11 @@ _STATES: dict[str, State] = {
     "SUCCEEDED": "ended",
     "CANCELLED": "ended",
 }
+
+
+def is_there() -> bool:
+    """Whether SkyPilot is installed on this machine."""
+    return shutil.which("sky") is not None
 
 
 def connect() -> "SkyClient":

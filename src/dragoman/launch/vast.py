@@ -201,9 +201,14 @@ class VastClient:
         return _handle(found[0]["id"])
 
 
+_ON_START = """cat > "$HOME/dragoman.sh" <<'END-OF-SCRIPT'
+{script}END-OF-SCRIPT
+nohup bash "$HOME/dragoman.sh" >> "$HOME/dragoman.log" 2>&1 &
+"""
+
+
 def _request(job: Job, plan: Plan, offer: Json) -> Json:
     """What is rented; the script goes on when a machine that was paused comes back."""
-    script = plan.command[-1]
     return {
         "client_id": "me",
         "image": IMAGE,
@@ -211,8 +216,7 @@ def _request(job: Job, plan: Plan, offer: Json) -> Json:
         "disk": DISK_GB,
         "runtype": "ssh_proxy",
         "env": dict(plan.environment),
-        "onstart": f"cat > /root/dragoman.sh <<'END-OF-SCRIPT'\n{script}END-OF-SCRIPT\n"
-        "nohup bash /root/dragoman.sh >> /root/dragoman.log 2>&1 &\n",
+        "onstart": _ON_START.format(script=plan.command[-1]),
         "price": _usd(job, offer) if job.spot else None,
         "cancel_unavail": True,
     }
