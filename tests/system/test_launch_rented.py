@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,6 @@ def vendor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Recorder
         for name in [name for name in os.environ if name.startswith(("DRAGOMAN_", "AWS_"))]:
             monkeypatch.delenv(name)
         # Nobody has SkyPilot here.
-        monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
         monkeypatch.setattr("dragoman.launch.sky_client.is_there", lambda: False)
         monkeypatch.setenv("RUNPOD_API_BASE_URL", made.url)
         monkeypatch.setenv("RUNPOD_API_KEY", "rpa_ofAda")
