@@ -27,6 +27,8 @@ WHEEL = "dragoman-1.2.3+x0123456789ab-py3-none-any.whl"
 def signed_in(monkeypatch: pytest.MonkeyPatch, hub: HubStandIn, token: str | None = TOKEN) -> None:
     """Let this process talk to the stand-in, with a token or without one."""
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    pages = constants.HUGGINGFACE_CO_URL_TEMPLATE.partition("/{repo_id}")
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "".join((hub.url, *pages[1:])))
     if token:
         monkeypatch.setenv("HF_TOKEN", token)
     else:
@@ -74,6 +76,11 @@ class Container:
         installed = next(path for path in sys.path if path.endswith("site-packages"))
         # Its own .pth files are not read there, so this checkout cannot be imported.
         (site / "packages.pth").write_text(installed + "\n")
+
+    def has(self, package: str) -> bool:
+        """Whether something of this name was installed there."""
+        [site] = (self._bin.parent / "lib").glob("python*/site-packages")
+        return (site / package).exists()
 
     def run(self, command: list[str], variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
         """What the platform does: run a command with these variables and no others of this machine."""

@@ -71,7 +71,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
 
 def test_a_job_that_was_launched_trains_on_an_empty_machine_into_its_store(
-    hub: HubStandIn, launch: Launch, tmp_path: Path
+    hub: HubStandIn, launch: Launch, refused: Callable[..., str], tmp_path: Path
 ) -> None:
     make_pairs(tmp_path / "texts/pairs.tsv", n=60, seed=1)
     options = {
@@ -100,9 +100,25 @@ def test_a_job_that_was_launched_trains_on_an_empty_machine_into_its_store(
     assert "model.safetensors" in hub.names("ada/run")
     stored = yaml.safe_load(hub.read("ada/run", next(n for n in hub.names("ada/run") if n.endswith("config.yaml"))))
     assert stored["data"] == ["en-fr=texts/pairs.tsv"]
+    job.stage = "COMPLETED"
+    assert "this run is finished, at step 2" in refused("launch", "jobs", run_file, "--yes")
+    assert len(hub.jobs) == 1
     for repo in ("ada/run", "datasets/ada/dragoman-launch"):
         assert [name for name in hub.names(repo) if TOKEN.encode() in hub.read(repo, name)] == []
         assert hub.repository(hub.key(repo)).private
+
+
+def test_a_machine_installs_nothing_that_is_not_what_was_sent(hub: HubStandIn, launch: Launch, tmp_path: Path) -> None:
+    launch("launch", "jobs", write_run(tmp_path / "run.yaml"), "--yes")
+    [job] = hub.jobs.values()
+    bundles = "datasets/ada/dragoman-launch"
+    wheel = next(name for name in hub.names(bundles) if name.endswith(".whl"))
+    hub.damage(hub.key(bundles), wheel, "flip", at=1000)
+    machine = Container(tmp_path / "machine", hub)
+    done = machine.run(job.asked["command"], job.asked["environment"] | job.asked["secrets"])
+    assert done.returncode != 0
+    assert f"{Path(wheel).name}: FAILED" in done.stdout
+    assert not machine.has("dragoman")
 
 
 # --- looking first -----------------------------------------------------------------
@@ -239,6 +255,16 @@ def test_a_missing_file_and_a_missing_token_are_named(
     said = refused("launch", "jobs", write_run(tmp_path / "run.yaml"), "--yes")
     assert "HF_TOKEN is not set, and the machine needs it" in said
     assert hub.requests == []
+
+
+def test_a_name_that_holds_somebodys_model_is_refused_before_a_machine_is_paid_for(
+    hub: HubStandIn, refused: Callable[..., str], tmp_path: Path
+) -> None:
+    hub.create("ada/run")
+    hub.write("ada/run", "model.safetensors", b"weights")
+    said = refused("launch", "jobs", write_run(tmp_path / "run.yaml"), "--yes")
+    assert "hf://ada/run: holds model.safetensors, which dragoman has not written" in said
+    assert hub.jobs == {}
 
 
 def test_a_token_in_the_run_file_never_leaves_this_machine(

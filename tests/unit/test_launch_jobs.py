@@ -162,11 +162,16 @@ def test_a_store_of_nobody_on_the_hub_needs_a_data_set_for_the_bundle() -> None:
         jobs.plan(example(options=RUN | {"store": "s3://bucket/run"}))
 
 
-def test_a_machine_that_is_gone_or_dearer_than_the_budget_is_refused(hub: HubStandIn) -> None:
+def test_a_machine_that_became_dearer_than_was_said_is_refused_unless_the_budget_allows_it(hub: HubStandIn) -> None:
     hub.job_prices["l4x1"] = 2.0
-    assert "costs $2.00 an hour now" in refusal(hub, max_hours=3.0, max_usd=3.0)
-    started(hub, max_hours=3.0)  # nobody named a budget
-    hub.jobs.clear()
+    said = refusal(hub, max_hours=3.0)
+    assert "costs $2.00 an hour now, which may come to $6.00, more than $2.40" in said
+    assert "try: --max-usd 6.00 --max-hours 3" in said
+    assert "more than $5.00" in refusal(hub, max_hours=3.0, max_usd=5.0)
+    started(hub, max_hours=3.0, max_usd=6.0)
+
+
+def test_a_machine_that_is_gone_is_refused(hub: HubStandIn) -> None:
     del hub.job_prices["l4x1"]
     assert "--gpu l4x1: Hugging Face Jobs has it no more" in refusal(hub)
 

@@ -171,10 +171,11 @@ def _confirm(preview: "Preview", yes: bool) -> None:
 
 
 def _start(job: "Job", plan: "Plan") -> "Handle":
-    from dragoman.launch import clients, started
+    from dragoman.launch import clients, destination, started
 
     client = clients.client_for(clients.way(job.platform.name))
     client.check(job, plan)
+    destination.check(job)
     handle = client.submit(job, plan)
     started.note(handle, job, time.time())
     return handle

@@ -17,6 +17,8 @@ from dragoman.store.outcome import HubFailure
 
 IMAGE = "pytorch/pytorch:2.8.0-cuda12.8-cudnn9-runtime"
 """Has torch for all drivers since CUDA 12, so that installing takes a minute; Python 3.11."""
+_ROUNDING = 1.01
+"""Prices by the minute and by the hour differ by so much at most."""
 _STATES: dict[str, State] = {"SCHEDULING": "waiting", "RUNNING": "running"}
 _ENDED = {"COMPLETED", "CANCELED", "ERROR", "DELETED"}
 _NAME, _STORE, _NONCE = "name", "dragoman-store", "dragoman-nonce"
@@ -146,14 +148,16 @@ class JobsClient:
             known = ", ".join(one.name for one in hardware)
             raise InputError(f"--gpu {job.offer.flavor}: Hugging Face Jobs has it no more", f"one of: {known}")
         minutes = {"minute": 60, "hour": 1}.get(str(found.unit_label))
-        if minutes and job.max_usd is not None:
-            usd = found.unit_cost_usd * minutes * job.max_hours * job.attempts
-            if usd > job.max_usd * 1.001:
-                raise InputError(
-                    f"{job.offer.flavor} costs ${found.unit_cost_usd * minutes:.2f} an hour now, which may come to "
-                    f"${usd:.2f}, more than --max-usd {job.max_usd:g}",
-                    f"--max-usd {usd:.2f}, or fewer --max-hours",
-                )
+        if minutes is None:
+            return
+        said = job.most_usd if job.max_usd is None else job.max_usd
+        usd = found.unit_cost_usd * minutes * job.max_hours * job.attempts
+        if usd > said * _ROUNDING:
+            raise InputError(
+                f"{job.offer.flavor} costs ${found.unit_cost_usd * minutes:.2f} an hour now, which may come to "
+                f"${usd:.2f}, more than ${said:.2f}",
+                f"--max-usd {usd:.2f} --max-hours {job.max_hours:g}, if that is worth it",
+            )
 
     def _listed(self) -> list[Any]:
         user = self._account.user
