@@ -24,5 +24,5 @@ def check(job: Job, usd_per_hour: float, what: str) -> None:
         whole = usd_per_hour * job.num_nodes * job.attempts * job.max_hours
         raise InputError(
             f"{what} costs ${usd_per_hour:.2f} an hour now, more than the ${most:.2f} that were agreed to",
-            f"--max-usd {whole:.2f} for {job.max_hours:g} hours, or fewer --max-hours with the same --max-usd",
+            f"--max-usd {whole:.2f} --max-hours {job.max_hours:g}, if that is worth it",
         )

@@ -64,6 +64,8 @@ class Platform(_Fact):
     """Where a token belongs."""
     ends_by: str
     """What stops the cost."""
+    has_limit: bool = True
+    """Whether the platform ends a machine at a time that is set at its creation; else the machine must end itself."""
     has_spot: bool = True
     """Whether cheaper machines that may be taken away exist, where machines are let."""
     sources: tuple[str, ...]
