@@ -65,6 +65,19 @@ def test_a_pod_is_made_as_planned_and_bears_no_secret(client: runpod.RunPodClien
         assert asked.headers["authorization"] == f"Bearer {KEY}"
 
 
+def test_a_pod_refers_to_the_secrets_that_are_kept_and_to_no_others(
+    client: runpod.RunPodClient, vendor: Recorder
+) -> None:
+    kept = ("HF_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "OTHER")
+    vendor.answer("GET", "/v2/account/secrets", {"secrets": [{"name": name} for name in kept]})
+    given = job(options={"language_pairs": ["en-fr"], "store": "s3://bucket/run"}, bundle="ada/dragoman-launch")
+    client.check(given, runpod.plan(given))
+    client.submit(given, runpod.plan(given))
+    [body] = vendor.asked("POST", "/v2/pods")
+    referred = {name for name, value in body["env"].items() if "RUNPOD_SECRET" in value}
+    assert referred == {"HF_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+
+
 def test_the_bundle_is_on_the_hub_before_anything_is_paid_for(
     client: runpod.RunPodClient, vendor: Recorder, hub: HubStandIn
 ) -> None:

@@ -14,7 +14,7 @@ import yaml
 
 from dragoman import gpus, platforms
 from dragoman.errors import InputError, StoreUnavailable
-from dragoman.launch import sky
+from dragoman.launch import clients, sky
 from dragoman.launch.job import Handle, Job
 from dragoman.launch.sky_client import SkyClient
 from dragoman.platforms import Offer
@@ -314,3 +314,24 @@ def test_a_job_is_cancelled_and_cancelling_what_is_gone_does_no_harm(client: Sky
     executable.tell("jobs cancel", "", 1, "the server is down")
     with pytest.raises(InputError, match="the server is down"):
         client.release(Handle("sky", "5"))
+
+
+# --- which way -----------------------------------------------------------------------
+
+
+def test_machines_are_started_through_skypilot_where_it_is_installed(
+    executable: Sky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    ways = {name: clients.way(name) for name in platforms.every()}
+    assert {name for name, through in ways.items() if through == "sky"} == {"lambda", "sky"}
+    assert sky.TASK not in clients.plan_for(job("runpod")).files
+    monkeypatch.setenv("PATH", str(executable.path.parent))
+    for name in ("runpod", "vast", "lambda", "sky"):
+        assert clients.way(name) == "sky"
+        assert sky.TASK in clients.plan_for(job(name)).files
+    assert clients.way("kaggle") == "kaggle"
+    # What was started is found again by the client that started it.
+    monkeypatch.setenv("RUNPOD_API_KEY", "rpa_x")
+    assert type(clients.client_for("runpod")).__name__ == "RunPodClient"
+    assert type(clients.client_for("sky")).__name__ == "SkyClient"
