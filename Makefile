@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := OMP_WAIT_POLICY=PASSIVE $(BIN)/python
 
-.PHONY: demo test check bench bench-faults bench-memory bench-prepare chaos compat docs clean
+.PHONY: demo test check bench bench-faults bench-memory bench-prepare chaos compat docs sky clean
 
 demo: $(VENV)/.demo
 	$(RUN) -m examples.demo
@@ -24,6 +24,9 @@ chaos: $(VENV)/.dev
 
 compat: $(VENV)/.dev
 	$(RUN) bench/compat.py
+
+sky: $(VENV)/.dev
+	$(RUN) bench/sky.py
 
 bench: $(VENV)/.dev
 	$(RUN) bench/speed.py

@@ -209,7 +209,9 @@ def test_the_two_commands_of_the_readme_are_targets() -> None:
 # --- what no page may hold -------------------------------------------------------
 
 MACHINE = re.compile(r"(?<![\w.])/(?:work|farm|opt|root|tmp|home)(?:/|\b)")
-INDEX = re.compile(r"https?://(?!(?:huggingface\.co|keepachangelog\.com|semver\.org|www\.apache\.org)/)\S+")
+VENDORS = r"console\.runpod\.io|cloud\.vast\.ai|docs\.skypilot\.co"
+KNOWN = rf"huggingface\.co|keepachangelog\.com|semver\.org|www\.apache\.org|{VENDORS}"
+INDEX = re.compile(rf"https?://(?!(?:{KNOWN})\b)\S+")
 
 
 @pytest.mark.parametrize("words", ["see /home/x", "`/tmp/y`", "/opt"])

@@ -55,7 +55,8 @@ def _end(job: "Job") -> str:
     own = f"the run saves and stops after {session:.1f} h; " if session else ""
     budget = job.max_usd is not None and job.most_usd > 0.98 * job.max_usd
     why = f", which is what ${job.max_usd:g} buy" if budget else ""
-    return f"{own}the platform ends the machine after {job.max_hours:.1f} h, whatever happens{why}"
+    ends = "the platform ends the machine" if job.platform.has_limit else "the machine ends itself"
+    return f"{own}{ends} after {job.max_hours:.1f} h, whatever happens{why}"
 
 
 def planned(facts: Mapping[str, Any], folder: Path, as_json: bool) -> None:

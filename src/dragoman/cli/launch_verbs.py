@@ -173,7 +173,7 @@ def _confirm(preview: "Preview", yes: bool) -> None:
 def _start(job: "Job", plan: "Plan") -> "Handle":
     from dragoman.launch import clients, destination, started
 
-    client = clients.client_for(job.platform.name)
+    client = clients.client_for(clients.way(job.platform.name))
     client.check(job, plan)
     destination.check(job)
     handle = client.submit(job, plan)

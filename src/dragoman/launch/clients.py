@@ -10,13 +10,30 @@ def plan_for(job: Job) -> Plan:
     Raises:
         InputError: The platform cannot do that, or nothing renders for it.
     """
-    match job.platform.name:
+    match way(job.platform.name):
         case "jobs":
             from dragoman.launch import jobs as renderer
-        # Here each other platform gets its case: space, colab, kaggle, runpod, vast, lambda and sky.
+        case "sky":
+            from dragoman.launch import sky as renderer
+        case "runpod":
+            from dragoman.launch import runpod as renderer
+        case "vast":
+            from dragoman.launch import vast as renderer
+        # Here each other platform gets its case: space, colab and kaggle.
         case name:
             raise _not_yet(name)
     return renderer.plan(job)
+
+
+def way(platform: str) -> str:
+    """By which platform's client machines of a platform are started: its own, or SkyPilot's where that is installed.
+
+    A machine is found again by the client that started it, which its handle names.
+    """
+    from dragoman.launch import sky_client
+
+    through_sky = platform == "lambda" or (platform in ("runpod", "vast") and sky_client.is_there())
+    return "sky" if through_sky else platform
 
 
 def client_for(platform: str) -> Client:
@@ -28,6 +45,12 @@ def client_for(platform: str) -> Client:
     match platform:
         case "jobs":
             from dragoman.launch import jobs as talks
+        case "sky" | "lambda":
+            from dragoman.launch import sky_client as talks
+        case "runpod":
+            from dragoman.launch import runpod as talks
+        case "vast":
+            from dragoman.launch import vast as talks
         # Here too.
         case name:
             raise _not_yet(name)

@@ -66,6 +66,8 @@ class Platform(_Fact):
     """What stops the cost."""
     by_hand: bool = False
     """Whether only a person can start a session."""
+    has_limit: bool = True
+    """Whether the platform ends a machine at a time that is set at its creation; else the machine must end itself."""
     has_spot: bool = True
     """Whether cheaper machines that may be taken away exist, where machines are let."""
     sources: tuple[str, ...]
