@@ -1,0 +1,314 @@
+"""Kaggle: a private notebook that its API saves and runs, with two free T4 for thirty hours a week.
+
+Two things only a person can do there, in the notebook's page: attach the secret, and end
+a session before its time. So a new notebook is saved without being run, one that is there
+already runs at once, and every session gets the limit at which Kaggle itself ends it.
+"""
+
+import contextlib
+import io
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from dragoman.errors import DragomanError, InputError, StoreUnavailable
+from dragoman.launch import notebook
+from dragoman.launch.colab import example_job
+from dragoman.launch.job import Handle, Job, Plan, State
+from dragoman.launch.notebook import Cell
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NOTEBOOK, METADATA = "train_nllb_kaggle.ipynb", "kernel-metadata.json"
+PACKAGE_FOLDER, PACKAGE_METADATA = "package", "dataset-metadata.json"
+"""What lies in this folder of a plan becomes a private data set of its own."""
+PACKAGES = "dragoman-package"
+YOU = "YOUR-KAGGLE-NAME"
+"""Stands for the account in a plan, which knows none."""
+
+SECRET = (
+    "In the notebook's editor open Add-ons, Secrets, add HF_TOKEN with the token as its value, and tick it, so that it "
+    "is attached to this notebook."
+)
+_SETTLING_SECONDS, _SETTLES_AFTER = 5.0, 120
+"""How often, and how many times, a new data set is asked whether it is ready."""
+
+_KERNEL = {"accelerator": "nvidiaTeslaT4", "isGpuEnabled": True, "isInternetEnabled": True, "language": "python"}
+
+_TITLE = f"""
+# Fine-tune NLLB-200 on Kaggle
+
+1. In **Settings**: Accelerator **GPU T4 x2**, Internet **on** (both need an account with a verified phone number).
+2. {SECRET}
+3. Fill in the settings below, then **Save Version → Save & Run All**: it runs without this page.
+
+Kaggle ends a session after 9 to 12 hours, without a warning, and gives 30 hours of GPU a week. Every 500 steps or 10
+minutes a checkpoint goes to your private repository on the Hub. When the session is cut, **Save & Run All** once more: it
+goes on from the newest one.
+"""
+
+_SECRET_HERE = '''
+def platform_secret():
+    """The secret that is attached to this notebook; nothing outside Kaggle."""
+    try:
+        from kaggle_secrets import UserSecretsClient
+    except ImportError:
+        return None
+    return UserSecretsClient().get_secret("HF_TOKEN")
+'''
+
+_UPLOAD = "Add Input, Upload, New Dataset; attach it to this notebook, and run all cells again."
+
+_END = """
+All above is done, and everything is on the Hub. A saved version ends here by itself and uses no more of your quota; at
+this page, press the power symbol (**Stop session**).
+"""
+
+
+def plan(job: Job, wheel: Mapping[str, bytes] | None = None) -> Plan:
+    """Notebook and metadata of a job; with the wheel, the private data set that carries it.
+
+    Args:
+        job: Its run is kept on the Hub.
+        wheel: The package by its file name, if it goes along.
+
+    Raises:
+        InputError: The run is kept elsewhere.
+    """
+    files = {NOTEBOOK: _notebook(job), METADATA: _json(_metadata(job, carries=bool(wheel)))}
+    if wheel:
+        dataset = {"id": f"{YOU}/{PACKAGES}", "title": PACKAGES, "licenses": [{"name": "apache-2.0"}]}
+        files[f"{PACKAGE_FOLDER}/{PACKAGE_METADATA}"] = _json(dataset)
+        files |= {f"{PACKAGE_FOLDER}/{name}": content for name, content in wheel.items()}
+    steps = (
+        f"Open the notebook's page, https://www.kaggle.com/code/{YOU}/{job.name}, and press Edit.",
+        SECRET,
+        "Press Save Version, Save & Run All; after a cut, do so again, or launch again from here.",
+    )
+    return Plan(files, steps=steps)
+
+
+def _notebook(job: Job) -> bytes:
+    cells = [
+        Cell("title", "markdown", _TITLE),
+        # What lies in /kaggle/working is kept with the version, and is cut at 20 GB: checkpoints of a 600M are more.
+        notebook.settings(job.config, folder="/tmp/run", package_repo=""),
+        notebook.token(_SECRET_HERE, SECRET),
+        notebook.install(_UPLOAD),
+        notebook.train(),
+        notebook.trial(),
+        Cell("end", "markdown", _END),
+    ]
+    return notebook.render(cells, {"kaggle": _KERNEL})
+
+
+def _metadata(job: Job, *, carries: bool) -> dict[str, Any]:
+    """What `kaggle kernels push` reads (docs/kernels_metadata.md of kaggle-cli)."""
+    return {
+        "id": f"{YOU}/{job.name}",
+        "title": job.name.replace("-", " "),
+        "code_file": NOTEBOOK,
+        "language": "python",
+        "kernel_type": "notebook",
+        "is_private": True,
+        "enable_gpu": True,
+        "enable_internet": True,
+        "machine_shape": job.offer.flavor,
+        "dataset_sources": [f"{YOU}/{PACKAGES}"] if carries else [],
+        "competition_sources": [],
+        "kernel_sources": [],
+        "model_sources": [],
+    }
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()
+
+
+def recipe() -> Mapping[str, bytes]:
+    """Notebook and metadata for someone without this package, by path below `recipes/`."""
+    return {f"kaggle/{name}": content for name, content in plan(example_job("kaggle")).files.items()}
+
+
+# --- handing it over -------------------------------------------------------------
+
+
+class Client:
+    """Kaggle's own client, in the name of the account that it is signed in with.
+
+    Args:
+        pause: Waits for so many seconds.
+    """
+
+    def __init__(self, pause: Callable[[float], None] = time.sleep) -> None:
+        self._pause = pause
+        self._signed_in: Any = None
+
+    def check(self, job: Job, plan: Plan) -> None:
+        """Look whether the account is known, has GPU hours left, and no session of this job runs.
+
+        Raises:
+            InputError: One of these is not so.
+            StoreUnavailable: Kaggle does not answer.
+        """
+        if (state := self.state(self._handle(job))) in ("waiting", "running"):
+            # A new version would not end the one before, and both would use up the week's hours.
+            raise InputError(
+                f"Kaggle: {self._handle(job).id} is {state} already",
+                f"wait for it, or stop it at {self._handle(job).url}",
+            )
+        with _asking("the hours that are left"):
+            quota = self._api.quota_view().gpu_quota
+        if quota.total_time_allowed <= quota.time_used + quota.time_reserved:
+            raise InputError("Kaggle: no GPU hours are left this week", "wait for the next week, or another platform")
+
+    def submit(self, job: Job, plan: Plan) -> Handle:
+        """Save the notebook, and run it where it was saved before: a new one waits for its secret.
+
+        Raises:
+            InputError: Kaggle refused it; nothing runs.
+            StoreUnavailable: Kaggle does not answer; when it was the last request, a session may be running.
+        """
+        handle = self._handle(job)
+        is_new = not self._has_kernel(job.name)
+        with tempfile.TemporaryDirectory() as made:
+            folder = Path(made)
+            for name, content in plan.files.items():
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # The wheel is no text, and has no name in it.
+                path.write_bytes(content.replace(YOU.encode(), self._user.encode()) if name.endswith(".json") else content)
+            if (folder / PACKAGE_FOLDER).is_dir():
+                self._carry(folder / PACKAGE_FOLDER)
+            with _asking("saving the notebook; look at its page whether it runs"):
+                limit = str(int(3600 * min(job.max_hours, job.platform.limit_hours(job.offer) or job.max_hours)))
+                answer = self._api.kernels_push(made, timeout=limit, no_run=is_new)
+        refused = answer.error or ", ".join(answer.invalidDatasetSources or [])
+        if refused:
+            raise InputError(f"Kaggle refused the notebook: {refused}", "correct it, and launch again")
+        return handle
+
+    def state(self, handle: Handle) -> State:
+        """What Kaggle says of the newest session of the notebook."""
+        api = self._api
+        try:
+            with _asking("its state"):
+                status = str(api.kernels_status(handle.id).status.name)
+        except DragomanError:
+            return "unknown"
+        if status == "QUEUED":
+            return "waiting"
+        return "running" if status in ("RUNNING", "CANCEL_REQUESTED") else "ended"
+
+    def release(self, handle: Handle) -> None:
+        """Refused: Kaggle's public API tells nobody the number of a session (kaggle-cli issue 1169, August 2026).
+
+        Raises:
+            InputError: Always; it says what ends the session.
+        """
+        raise InputError(
+            "Kaggle: no program can end a session from elsewhere",
+            f"in its page, {handle.url}: View Active Events, Stop; it ends by itself with its run or its limit",
+        )
+
+    def _carry(self, folder: Path) -> None:
+        """Make the private data set with the package, or a new version of it, and wait until it can be attached."""
+        dataset = f"{self._user}/{PACKAGES}"
+        with _asking(f"uploading the package to {dataset}"):
+            if self._has_dataset(dataset):
+                answer = self._api.dataset_create_version(str(folder), "dragoman", quiet=True, delete_old_versions=True)
+            else:
+                answer = self._api.dataset_create_new(str(folder), public=False, quiet=True)
+            if answer.error:
+                raise InputError(f"Kaggle refused {dataset}: {answer.error}", "correct it, and launch again")
+            for _ in range(_SETTLES_AFTER):
+                if self._api.dataset_status(dataset) == "ready":
+                    return
+                self._pause(_SETTLING_SECONDS)
+        raise StoreUnavailable(f"Kaggle: {dataset} is not ready after ten minutes; nothing was started", "launch again")
+
+    def _has_dataset(self, dataset: str) -> bool:
+        return _answers(lambda: self._api.dataset_status(dataset))
+
+    def _has_kernel(self, name: str) -> bool:
+        from kagglesdk.kernels.types.kernels_api_service import ApiGetKernelRequest
+
+        asked = ApiGetKernelRequest()
+        asked.user_name, asked.kernel_slug = self._user, name
+        with _asking("whether the notebook is there"), self._api.build_kaggle_client() as kaggle:
+            return _answers(lambda: kaggle.kernels.kernels_api_client.get_kernel(asked))
+
+    def _handle(self, job: Job) -> Handle:
+        return Handle("kaggle", f"{self._user}/{job.name}", f"https://www.kaggle.com/code/{self._user}/{job.name}")
+
+    @property
+    def _user(self) -> str:
+        return str(self._api.config_values["username"])
+
+    @property
+    def _api(self) -> Any:
+        if self._signed_in is None:
+            self._signed_in = _sign_in()
+        return self._signed_in
+
+
+def _answers(ask: Callable[[], Any]) -> bool:
+    """Whether Kaggle knows of something; what is not there, it forbids as well."""
+    from requests import HTTPError
+
+    try:
+        ask()
+    except HTTPError as error:
+        if error.response.status_code in (403, 404):
+            return False
+        raise
+    return True
+
+
+def _sign_in() -> Any:
+    """Kaggle's client with an account.
+
+    Raises:
+        InputError: It is not installed, or knows no account.
+    """
+    try:
+        # It signs in while it is imported, and says so.
+        with contextlib.redirect_stdout(io.StringIO()):
+            from kaggle.api.kaggle_api_extended import KaggleApi
+    except ImportError:
+        raise InputError("launching on Kaggle needs its client", "pip install 'dragoman[launch]'") from None
+    api = cast("Any", KaggleApi)()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), _asking("signing in"):
+            api.authenticate()
+    except SystemExit:
+        raise InputError(
+            "Kaggle: no account is signed in",
+            "make a token at https://www.kaggle.com/settings (API), and set KAGGLE_API_TOKEN, or run: kaggle auth login",
+        ) from None
+    return api
+
+
+@contextlib.contextmanager
+def _asking(what: str) -> "Iterator[None]":
+    """Errors of Kaggle's client in our words; what it prints is no data of ours."""
+    from requests import HTTPError, RequestException
+
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    except DragomanError:
+        raise
+    except HTTPError as error:
+        status = error.response.status_code
+        if status >= 500 or status == 429:
+            raise StoreUnavailable(f"Kaggle answered {status} to {what}", "launch again later") from None
+        raise InputError(f"Kaggle refused {what}: {error}", "an account with the right to do so") from None
+    except RequestException as error:
+        raise StoreUnavailable(f"Kaggle does not answer to {what}: {error}", "launch again later") from None
+    except ValueError as error:
+        raise InputError(f"Kaggle: {what}: {error}", "correct it, and launch again") from None
