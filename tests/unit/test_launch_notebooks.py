@@ -2,7 +2,9 @@
 
 import ast
 import json
+import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -150,10 +152,34 @@ def test_every_ending_but_the_good_one_stops_the_cells_after_it(
         cells.run("train")
 
 
-def test_a_line_is_shown_when_it_comes_and_a_bar_may_go_back(capsys: pytest.CaptureFixture[str]) -> None:
-    program = "import sys; sys.stderr.write('1 %\\r2 %\\r\\n'); print('done'); sys.exit(75)"
+def test_what_is_printed_is_shown_as_it_is_whatever_pieces_it_comes_in(capsys: pytest.CaptureFixture[str]) -> None:
+    program = r"import os, time; [os.write(2, bytes([b])) for b in 'ж 1 %\r2 %\r\ndone\n'.encode()]; os._exit(75)"
     assert cells._follow([sys.executable, "-c", program]) == 75
-    assert sorted(capsys.readouterr().out.splitlines()) == sorted(["1 %", "2 %", "", "done"]) or True
+    assert capsys.readouterr().out == "ж 1 %\r2 %\r\ndone\n"
+
+
+SAVES_WHEN_STOPPED = """
+import signal, sys
+def stop(*_):
+    print("saved", flush=True)
+    sys.exit(75)
+signal.signal(signal.SIGINT, stop)
+print("ready", flush=True)
+signal.pause()
+"""
+KERNEL = "import sys; from dragoman.launch import cells; print('code', cells._follow([sys.executable, '-c', sys.argv[1]]))"
+
+
+def test_the_stop_button_waits_until_the_command_has_saved() -> None:
+    """It interrupts the kernel's whole group of processes, as Jupyter does."""
+    words = [sys.executable, "-c", KERNEL, SAVES_WHEN_STOPPED]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as kernel:
+        assert kernel.stdout is not None
+        assert kernel.stdout.readline() == "ready\n"
+        os.killpg(kernel.pid, signal.SIGINT)
+        rest = kernel.stdout.read()
+    assert "saved\ncode 75" in rest
+    assert "stopping: it saves" in rest
 
 
 def test_the_command_is_shown_as_it_could_be_typed(capsys: pytest.CaptureFixture[str]) -> None:

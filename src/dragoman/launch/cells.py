@@ -4,6 +4,7 @@ A notebook that is run again from its first cell goes on where the run is safe, 
 ending other than the good one stops `Run all` with one message, and says what to do.
 """
 
+import codecs
 import shlex
 import subprocess
 import sys
@@ -112,16 +113,14 @@ def _follow(command: Sequence[str]) -> int:
     The notebook's stop button interrupts the whole group of processes, so the command
     saves and ends by itself; it is waited for.
     """
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
-    ) as process:
+    text = codecs.getincrementaldecoder("utf-8")("replace")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0) as process:
         assert process.stdout is not None
-        # A bar of the Hub's client ends its lines with a return, which a page follows too.
-        process.stdout.reconfigure(newline="")  # pyright: ignore[reportAttributeAccessIssue]
         while True:
             try:
-                for line in process.stdout:
-                    show(line)
+                # Not by lines: a bar of the Hub's client goes back within its line.
+                while piece := process.stdout.read(65536):
+                    show(text.decode(piece))
                 return process.wait()
             except KeyboardInterrupt:
                 show("stopping: it saves what it has …\n")

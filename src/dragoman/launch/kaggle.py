@@ -225,11 +225,14 @@ class Client:
                 answer = self._api.dataset_create_new(str(folder), public=False, quiet=True)
             if answer.error:
                 raise InputError(f"Kaggle refused {dataset}: {answer.error}", "correct it, and launch again")
+            status = ""
             for _ in range(_SETTLES_AFTER):
-                if self._api.dataset_status(dataset) == "ready":
-                    return
+                status = self._api.dataset_status(dataset)
+                if status in ("ready", "failed"):
+                    break
                 self._pause(_SETTLING_SECONDS)
-        raise StoreUnavailable(f"Kaggle: {dataset} is not ready after ten minutes; nothing was started", "launch again")
+        if status != "ready":
+            raise StoreUnavailable(f"Kaggle: {dataset} is {status} after a while; nothing was started", "launch again")
 
     def _has_dataset(self, dataset: str) -> bool:
         return _answers(lambda: self._api.dataset_status(dataset))
