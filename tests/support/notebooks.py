@@ -11,7 +11,7 @@ from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 HOSTS = Path(__file__).parent / "notebook_hosts"
 SECONDS = 240.0
@@ -23,7 +23,7 @@ def filled(content: bytes, **values: Any) -> Any:
     nbformat.validate(notebook)
     cell = next(cell for cell in notebook.cells if cell.id == "settings")
     for name, value in values.items():
-        pattern = rf"^{name} = .*?(?=  #@param)"
+        pattern = rf"^{name} = .*?(?=  # @param)"
         cell.source, found = re.subn(pattern, lambda _, n=name, v=value: f"{n} = {v!r}", cell.source, flags=re.M)
         assert found == 1, name
     return notebook
@@ -58,6 +58,11 @@ class Page:
             outputs = [output for cell in self.notebook.cells for output in cell.get("outputs", [])]
             return "\n".join(next(output["traceback"] for output in outputs if output["output_type"] == "error"))
         return ""
+
+    def run_until_lost(self) -> None:
+        """Run all cells until the kernel is killed."""
+        with contextlib.suppress(DeadKernelError, RuntimeError):
+            self.client.execute(env=self.environment)
 
     @property
     def was_given_back(self) -> bool:

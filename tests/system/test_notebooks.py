@@ -73,7 +73,7 @@ def test_a_notebook_whose_machine_is_lost_ends_on_another_with_the_same_weights(
 ) -> None:
     repo = f"ada/{tmp_path.name}"
     first = opened(name, hub, tmp_path / "first")
-    cells = threading.Thread(target=lambda: pytest.raises(Exception, first.run_all))
+    cells = threading.Thread(target=first.run_until_lost)
     cells.start()
     real.until(lambda: real_checkpoint(hub, repo), "a checkpoint is on the Hub")
     first.lose_machine()

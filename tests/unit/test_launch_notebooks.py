@@ -101,7 +101,7 @@ def parsed_by_the_command(words: list[str]) -> dict[str, Any]:
 @pytest.mark.parametrize("place", [{"store": "s3://bucket/run"}, {}])
 def test_a_run_that_is_not_kept_on_the_hub_is_refused(renderer: Any, place: Mapping[str, str]) -> None:
     made = job(renderer.__name__.rpartition(".")[2], hub_model_id=None, **place)
-    with pytest.raises(InputError, match="durable store|s3://bucket/run"):
+    with pytest.raises(InputError, match=r"durable store|s3://bucket/run"):
         renderer.plan(made)
 
 
@@ -167,7 +167,9 @@ signal.signal(signal.SIGINT, stop)
 print("ready", flush=True)
 signal.pause()
 """
-KERNEL = "import sys; from dragoman.launch import cells; print('code', cells._follow([sys.executable, '-c', sys.argv[1]]))"
+KERNEL = (
+    "import sys; from dragoman.launch import cells; print('code', cells._follow([sys.executable, '-c', sys.argv[1]]))"
+)
 
 
 def test_the_stop_button_waits_until_the_command_has_saved() -> None:
@@ -177,9 +179,7 @@ def test_the_stop_button_waits_until_the_command_has_saved() -> None:
         assert kernel.stdout is not None
         assert kernel.stdout.readline() == "ready\n"
         os.killpg(kernel.pid, signal.SIGINT)
-        rest = kernel.stdout.read()
-    assert "saved\ncode 75" in rest
-    assert "stopping: it saves" in rest
+        assert kernel.stdout.read() == "saved\ncode 75\n"
 
 
 def test_the_command_is_shown_as_it_could_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,9 +191,10 @@ def test_the_command_is_shown_as_it_could_be_typed(capsys: pytest.CaptureFixture
 
 
 def test_launching_imports_no_client_of_a_platform() -> None:
+    heavy = ("kaggle", "kagglesdk", "requests", "huggingface_hub", "nbformat", "torch")
     program = (
         "import sys; from dragoman.launch import colab, kaggle; colab.recipe(); kaggle.recipe();"
-        "print([m for m in ('kaggle', 'kagglesdk', 'requests', 'huggingface_hub', 'nbformat', 'torch') if m in sys.modules])"
+        f"print([name for name in {heavy} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -5,10 +5,13 @@ ending other than the good one stops `Run all` with one message, and says what t
 """
 
 import codecs
+import contextlib
 import shlex
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from types import FrameType
 
 from dragoman.errors import ExitCode
 from dragoman.store.address import HUB
@@ -108,19 +111,31 @@ def _in_words(code: int) -> str:
 
 
 def _follow(command: Sequence[str]) -> int:
-    """Run a command, show what it prints, and return its exit code.
-
-    The notebook's stop button interrupts the whole group of processes, so the command
-    saves and ends by itself; it is waited for.
-    """
+    """Run a command, show what it prints, and return its exit code."""
     text = codecs.getincrementaldecoder("utf-8")("replace")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0) as process:
+    with (
+        _left_to_the_command(signal.SIGINT),
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0) as process,
+    ):
         assert process.stdout is not None
-        while True:
-            try:
-                # Not by lines: a bar of the Hub's client goes back within its line.
-                while piece := process.stdout.read(65536):
-                    show(text.decode(piece))
-                return process.wait()
-            except KeyboardInterrupt:
-                show("stopping: it saves what it has …\n")
+        # Not by lines: a bar of the Hub's client goes back within its line.
+        while piece := process.stdout.read(65536):
+            show(text.decode(piece))
+        return process.wait()
+
+
+@contextlib.contextmanager
+def _left_to_the_command(number: signal.Signals) -> Generator[None]:
+    """A signal ends the command and not the cell: a notebook's stop button sends it to the whole group of processes.
+
+    The command saves, says so and ends; the cell goes on to show it, and then stops.
+    """
+    before = signal.signal(number, _nothing)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """Not SIG_IGN, which the command would inherit."""

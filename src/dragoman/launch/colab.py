@@ -6,7 +6,7 @@ token that it needs anyway.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dragoman import platforms
 from dragoman.config import from_flat
@@ -37,7 +37,7 @@ STEPS = (
     "Run all cells (Runtime, Run all); after a cut, run all cells again.",
 )
 
-_METADATA = {"accelerator": "GPU", "colab": {"gpuType": "T4", "provenance": []}}
+_METADATA: dict[str, Any] = {"accelerator": "GPU", "colab": {"gpuType": "T4", "provenance": []}}
 
 _TITLE = f"""
 [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({ADDRESS})
@@ -66,9 +66,9 @@ def platform_secret():
 _UPLOAD = "press the folder at the left, upload it there, and run all cells again."
 
 _RELEASE = """
-#@title 6. Give the machine back
-#@markdown All above is done, and everything is on the Hub: an idle machine only uses up your units.
-release = True  #@param {type:"boolean"}
+# @title 6. Give the machine back
+# @markdown All above is done, and everything is on the Hub: an idle machine only uses up your units.
+release = True  # @param {type:"boolean"}
 if release:
     try:
         from google.colab import runtime
@@ -170,7 +170,7 @@ class Client:
         """
         raise InputError(
             "Colab: no program can end a session from elsewhere",
-            "in its page: Runtime, Disconnect and delete runtime; the notebook's last cell does it when the run is done",
+            "in its page: Runtime, Disconnect and delete runtime; the last cell does it when the run is done",
         )
 
     @property

@@ -5,23 +5,19 @@ a session before its time. So a new notebook is saved without being run, one tha
 already runs at once, and every session gets the limit at which Kaggle itself ends it.
 """
 
-import contextlib
-import io
 import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from dragoman.errors import DragomanError, InputError, StoreUnavailable
 from dragoman.launch import notebook
 from dragoman.launch.colab import example_job
 from dragoman.launch.job import Handle, Job, Plan, State
+from dragoman.launch.kaggle_account import answers, asking, sign_in
 from dragoman.launch.notebook import Cell
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 NOTEBOOK, METADATA = "train_nllb_kaggle.ipynb", "kernel-metadata.json"
 PACKAGE_FOLDER, PACKAGE_METADATA = "package", "dataset-metadata.json"
@@ -47,8 +43,8 @@ _TITLE = f"""
 3. Fill in the settings below, then **Save Version → Save & Run All**: it runs without this page.
 
 Kaggle ends a session after 9 to 12 hours, without a warning, and gives 30 hours of GPU a week. Every 500 steps or 10
-minutes a checkpoint goes to your private repository on the Hub. When the session is cut, **Save & Run All** once more: it
-goes on from the newest one.
+minutes a checkpoint goes to your private repository on the Hub. When the session is cut, **Save & Run All** once more:
+it goes on from the newest one.
 """
 
 _SECRET_HERE = '''
@@ -161,7 +157,7 @@ class Client:
                 f"Kaggle: {self._handle(job).id} is {state} already",
                 f"wait for it, or stop it at {self._handle(job).url}",
             )
-        with _asking("the hours that are left"):
+        with asking("the hours that are left"):
             quota = self._api.quota_view().gpu_quota
         if quota.total_time_allowed <= quota.time_used + quota.time_reserved:
             raise InputError("Kaggle: no GPU hours are left this week", "wait for the next week, or another platform")
@@ -180,11 +176,11 @@ class Client:
             for name, content in plan.files.items():
                 path = folder / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                # The wheel is no text, and has no name in it.
-                path.write_bytes(content.replace(YOU.encode(), self._user.encode()) if name.endswith(".json") else content)
+                is_metadata = path.suffix == ".json"  # nothing else has the account's name in it
+                path.write_bytes(content.replace(YOU.encode(), self._user.encode()) if is_metadata else content)
             if (folder / PACKAGE_FOLDER).is_dir():
                 self._carry(folder / PACKAGE_FOLDER)
-            with _asking("saving the notebook; look at its page whether it runs"):
+            with asking("saving the notebook; look at its page whether it runs"):
                 limit = str(int(3600 * min(job.max_hours, job.platform.limit_hours(job.offer) or job.max_hours)))
                 answer = self._api.kernels_push(made, timeout=limit, no_run=is_new)
         refused = answer.error or ", ".join(answer.invalidDatasetSources or [])
@@ -196,7 +192,7 @@ class Client:
         """What Kaggle says of the newest session of the notebook."""
         api = self._api
         try:
-            with _asking("its state"):
+            with asking("its state"):
                 status = str(api.kernels_status(handle.id).status.name)
         except DragomanError:
             return "unknown"
@@ -218,7 +214,7 @@ class Client:
     def _carry(self, folder: Path) -> None:
         """Make the private data set with the package, or a new version of it, and wait until it can be attached."""
         dataset = f"{self._user}/{PACKAGES}"
-        with _asking(f"uploading the package to {dataset}"):
+        with asking(f"uploading the package to {dataset}"):
             if self._has_dataset(dataset):
                 answer = self._api.dataset_create_version(str(folder), "dragoman", quiet=True, delete_old_versions=True)
             else:
@@ -235,15 +231,17 @@ class Client:
             raise StoreUnavailable(f"Kaggle: {dataset} is {status} after a while; nothing was started", "launch again")
 
     def _has_dataset(self, dataset: str) -> bool:
-        return _answers(lambda: self._api.dataset_status(dataset))
+        return answers(lambda: self._api.dataset_status(dataset))
 
     def _has_kernel(self, name: str) -> bool:
-        from kagglesdk.kernels.types.kernels_api_service import ApiGetKernelRequest
+        from kagglesdk.kernels.types.kernels_api_service import (  # pyright: ignore[reportMissingTypeStubs]
+            ApiGetKernelRequest,
+        )
 
         asked = ApiGetKernelRequest()
         asked.user_name, asked.kernel_slug = self._user, name
-        with _asking("whether the notebook is there"), self._api.build_kaggle_client() as kaggle:
-            return _answers(lambda: kaggle.kernels.kernels_api_client.get_kernel(asked))
+        with asking("whether the notebook is there"), self._api.build_kaggle_client() as kaggle:
+            return answers(lambda: kaggle.kernels.kernels_api_client.get_kernel(asked))
 
     def _handle(self, job: Job) -> Handle:
         return Handle("kaggle", f"{self._user}/{job.name}", f"https://www.kaggle.com/code/{self._user}/{job.name}")
@@ -255,63 +253,5 @@ class Client:
     @property
     def _api(self) -> Any:
         if self._signed_in is None:
-            self._signed_in = _sign_in()
+            self._signed_in = sign_in()
         return self._signed_in
-
-
-def _answers(ask: Callable[[], Any]) -> bool:
-    """Whether Kaggle knows of something; what is not there, it forbids as well."""
-    from requests import HTTPError
-
-    try:
-        ask()
-    except HTTPError as error:
-        if error.response.status_code in (403, 404):
-            return False
-        raise
-    return True
-
-
-def _sign_in() -> Any:
-    """Kaggle's client with an account.
-
-    Raises:
-        InputError: It is not installed, or knows no account.
-    """
-    try:
-        # It signs in while it is imported, and says so.
-        with contextlib.redirect_stdout(io.StringIO()):
-            from kaggle.api.kaggle_api_extended import KaggleApi
-    except ImportError:
-        raise InputError("launching on Kaggle needs its client", "pip install 'dragoman[launch]'") from None
-    api = cast("Any", KaggleApi)()
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), _asking("signing in"):
-            api.authenticate()
-    except SystemExit:
-        raise InputError(
-            "Kaggle: no account is signed in",
-            "make a token at https://www.kaggle.com/settings (API), and set KAGGLE_API_TOKEN, or run: kaggle auth login",
-        ) from None
-    return api
-
-
-@contextlib.contextmanager
-def _asking(what: str) -> "Iterator[None]":
-    """Errors of Kaggle's client in our words; what it prints is no data of ours."""
-    from requests import HTTPError, RequestException
-
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    except DragomanError:
-        raise
-    except HTTPError as error:
-        status = error.response.status_code
-        if status >= 500 or status == 429:
-            raise StoreUnavailable(f"Kaggle answered {status} to {what}", "launch again later") from None
-        raise InputError(f"Kaggle refused {what}: {error}", "an account with the right to do so") from None
-    except RequestException as error:
-        raise StoreUnavailable(f"Kaggle does not answer to {what}: {error}", "launch again later") from None
-    except ValueError as error:
-        raise InputError(f"Kaggle: {what}: {error}", "correct it, and launch again") from None

@@ -13,7 +13,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from dragoman import __version__
 from dragoman.config import RunConfig
@@ -103,9 +103,9 @@ def settings(config: RunConfig, *, folder: str, package_repo: str) -> Cell:
         ("package_repo", package_repo, "string", "A data set on the Hub that has the package; mostly empty."),
         ("folder", folder, "string", "Where this machine keeps the run while it lives."),
     ]
-    lines = ["#@title 1. Settings { display-mode: \"form\" }"]
+    lines = ['# @title 1. Settings { display-mode: "form" }']
     for name, value, kind, meaning in fields:
-        lines += [f"#@markdown {meaning}", f'{name} = {_literal(value)}  #@param {{type:"{kind}"}}']
+        lines += [f"# @markdown {meaning}", f'{name} = {_literal(value)}  # @param {{type:"{kind}"}}']
     return Cell("settings", "code", "\n".join(lines))
 
 
@@ -121,7 +121,7 @@ def _other_words(config: RunConfig) -> list[str]:
             continue
         words.append("--" + name.replace("_", "-"))
         if value is not True:
-            words += [str(item) for item in (value if isinstance(value, list) else [value])]
+            words += [str(item) for item in cast("list[Any]", value if isinstance(value, list) else [value])]
     return words
 
 
@@ -136,7 +136,7 @@ def token(asking: str, missing: str) -> Cell:
 
 
 _TOKEN = '''
-#@title 2. Token
+# @title 2. Token
 import os
 
 
@@ -177,7 +177,7 @@ def install(upload: str) -> Cell:
 
 
 _INSTALL = '''
-#@title 3. Install
+# @title 3. Install
 import importlib
 import importlib.metadata
 import pathlib
@@ -187,6 +187,7 @@ import tempfile
 
 VERSION, WHEEL = "{version}", "{wheel}"
 FIXED = ("torch", "nvidia-", "triton", "numpy")  # of this machine's image: they fit its GPU, and are never replaced
+BRING = "{upload}"
 
 
 def version_here():
@@ -219,7 +220,8 @@ def install(what):
         words = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", str(constraints), what]
         done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
-        raise Stop(f"pip could not install {{what}}. Upload {{WHEEL}} beside this notebook, and run again.\\n{{done.stderr}}")
+        print(done.stderr)
+        raise Stop(f"pip could not install {{what}}. Bring {{WHEEL}} here: {{BRING}}")
 
 
 if version_here() == VERSION:
@@ -239,7 +241,7 @@ def train() -> Cell:
 
 
 _TRAIN = """
-#@title 4. Train
+# @title 4. Train
 from dragoman.launch import cells
 
 cells.check_token(hub_model_id)
@@ -263,9 +265,9 @@ def trial() -> Cell:
 
 
 _TRIAL = """
-#@title 5. Try it
-#@markdown A sentence in the language that you translate from.
-sentence = "The weather is fine today."  #@param {type:"string"}
+# @title 5. Try it
+# @markdown A sentence in the language that you translate from.
+sentence = "The weather is fine today."  # @param {type:"string"}
 cells.run("status", folder)
 for pair in language_pairs.split():
     if sentence:
