@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := OMP_WAIT_POLICY=PASSIVE $(BIN)/python
 
-.PHONY: demo test check bench bench-faults bench-memory bench-prepare chaos compat docs clean
+.PHONY: demo test check bench bench-faults bench-memory bench-prepare chaos compat notebooks docs clean
 
 demo: $(VENV)/.demo
 	$(RUN) -m examples.demo
@@ -24,6 +24,9 @@ chaos: $(VENV)/.dev
 
 compat: $(VENV)/.dev
 	$(RUN) bench/compat.py
+
+notebooks: $(VENV)/.dev
+	$(RUN) -m bench.notebooks
 
 bench: $(VENV)/.dev
 	$(RUN) bench/speed.py

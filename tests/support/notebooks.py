@@ -5,11 +5,14 @@ import json
 import os
 import re
 import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import nbformat
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
@@ -37,9 +40,17 @@ class Page:
         machine: The folder.
         variables: The machine's environment, besides ours.
         secrets: What the platform keeps, by name.
+        python: Of the kernel; this one when it is left out.
     """
 
-    def __init__(self, notebook: Any, machine: Path, variables: Mapping[str, str], secrets: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        notebook: Any,
+        machine: Path,
+        variables: Mapping[str, str],
+        secrets: Mapping[str, Any],
+        python: Path = Path(sys.executable),
+    ) -> None:
         machine.mkdir(parents=True, exist_ok=True)
         self.kept = machine.parent / f"{machine.name}-platform"
         self.kept.mkdir(exist_ok=True)
@@ -48,7 +59,7 @@ class Page:
         self.environment = {**variables, "PYTHONPATH": paths, "STAND_IN_SECRETS": str(self.kept / "secrets.json")}
         self.notebook = notebook
         where = {"metadata": {"path": str(machine)}}
-        self.client = NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=where)
+        self.client = NotebookClient(notebook, timeout=SECONDS, resources=where, km=_kernel_of(python, self.kept))
 
     def run_all(self) -> str:
         """Run all cells in a fresh kernel; returns how it ended: "" or the message of the cell that stopped it."""
@@ -79,6 +90,16 @@ class Page:
         for pid in [kernel, *_descendants(kernel)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def _kernel_of(python: Path, folder: Path) -> AsyncKernelManager:
+    """A kernel with that Python; what else is registered on this machine does not count."""
+    spec = folder / "kernels/ours"
+    spec.mkdir(parents=True)
+    words = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    (spec / "kernel.json").write_text(json.dumps({"argv": words, "display_name": "ours", "language": "python"}))
+    specs = KernelSpecManager(kernel_dirs=[str(folder / "kernels")], ensure_native_kernel=False)
+    return AsyncKernelManager(kernel_name="ours", kernel_spec_manager=specs)
 
 
 def _descendants(pid: int) -> list[int]:
