@@ -28,6 +28,11 @@ def options(prefix: str, environ: Mapping[str, str] | None = None) -> dict[str, 
     return {k: v for k, v in (os.environ if environ is None else environ).items() if k.startswith(prefix)}
 
 
+def variable(name: str) -> str | None:
+    """An environment variable; None when it is not set or empty."""
+    return os.environ.get(name) or None
+
+
 def be_gentle() -> None:
     """Let idle OpenMP threads sleep: on shared CPUs spinning ones cut speed several times.
 

@@ -17,6 +17,7 @@ from dragoman import __version__
 
 from dragoman.cli import (  # isort: skip  the order is that of the help
     train_verbs,  # noqa: F401
+    launch_verbs,  # noqa: F401
     look_verbs,  # noqa: F401
     use_verbs,  # noqa: F401
     output,

@@ -35,6 +35,12 @@ def say(text: str) -> None:
     talk.print(Text(_visible(text)))
 
 
+def confirmed(question: str) -> bool:
+    """Whether a person at the terminal says yes; anything else is a no."""
+    talk.print(Text(f"{question} [y/N] "), end="")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def duration(seconds: float) -> str:
     """Seconds in the unit that a person would use."""
     if seconds < 120:

@@ -3,7 +3,7 @@
 import contextlib
 import difflib
 import sys
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, get_origin
@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from dragoman import host
 from dragoman.config import ENVIRONMENT_PREFIX, FIELDS, RunConfig, from_flat
 from dragoman.errors import InputError
+from dragoman.launch import options as launching
+from dragoman.launch.options import LaunchOptions
 
 UNUSED = "Unused Tokens:"
 """How cyclopts begins its complaint about words that belong to no option."""
@@ -25,6 +27,8 @@ class Layer:
 
     values: dict[str, Any] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
+    launch: "Layer | None" = None
+    """What a run file says of the machine, under its key `launch`."""
 
 
 def load(flags: RunConfig | None = None, config_file: Path | None = None, stored: RunConfig | None = None) -> RunConfig:
@@ -49,6 +53,24 @@ def load(flags: RunConfig | None = None, config_file: Path | None = None, stored
         return from_flat(values)
     except ValidationError as error:
         raise in_words(error, places) from None
+
+
+def launch_options(flags: LaunchOptions, config_file: Path) -> LaunchOptions:
+    """What is said about the machine: by the key `launch` of the run file, outdone by flags.
+
+    Raises:
+        InputError: A key or value is wrong; the message names its line.
+    """
+    given = from_yaml(config_file).launch or Layer()
+    said = {name: getattr(flags, name) for name in flags.model_fields_set}
+    return _valid_launch(Layer(given.values | said, given.places | {name: flag(name) for name in said}))
+
+
+def _valid_launch(layer: Layer) -> LaunchOptions:
+    try:
+        return LaunchOptions.model_validate(layer.values)
+    except ValidationError as error:
+        raise in_words(error, layer.places) from None
 
 
 def flag(name: str) -> str:
@@ -76,18 +98,38 @@ def from_yaml(path: Path) -> Layer:
         return Layer()
     if not isinstance(node, yaml.MappingNode):
         raise InputError(f"--config: {path} holds no options", "key: value lines, e.g. batch_size: 4")
+    return _keys(node, path, FIELDS)
+
+
+def _keys(node: yaml.MappingNode, path: Path, known: Collection[str], above: str = "") -> Layer:
+    """The keys of one mapping and the line of each; `above` is the key that it belongs to, with a dot."""
     layer = Layer()
     for key_node, value_node in node.value:
         key = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "?"
-        place = f"{path} line {key_node.start_mark.line + 1}: {key}"
+        place = f"{path} line {key_node.start_mark.line + 1}: {above}{key}"
         name = key.replace("-", "_")
-        if name not in FIELDS:
-            raise InputError(f"{place}: unknown key", _suggest(name, list(FIELDS), "dragoman config show"))
-        if name in layer.values:
+        if name in layer.values or (name == launching.KEY and layer.launch):
             raise InputError(f"{place}: the key stands twice", "keep one of the two")
+        if name == launching.KEY and not above:
+            layer.launch = _launch(value_node, path, place)
+            continue
+        if name not in known:
+            also = "dragoman launch --help" if above else "dragoman config show"
+            raise InputError(
+                f"{place}: unknown key", _suggest(name, [*known, *([] if above else [launching.KEY])], also)
+            )
         value = _yaml_value(value_node)
-        layer.values[name] = [value] if is_list(name) and isinstance(value, str) else value
+        layer.values[name] = [value] if not above and is_list(name) and isinstance(value, str) else value
         layer.places[name] = place
+    return layer
+
+
+def _launch(node: yaml.Node, path: Path, place: str) -> Layer:
+    """What stands under `launch`, looked at whether or not this command starts a machine."""
+    if not isinstance(node, yaml.MappingNode):
+        raise InputError(f"{place}: wants keys and values of its own", "launch: {gpu: l4, max_hours: 8}")
+    layer = _keys(node, path, launching.FIELDS, above=f"{launching.KEY}.")
+    _valid_launch(layer)
     return layer
 
 

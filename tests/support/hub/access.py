@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from tests.support.hub.limits import count_request
 from tests.support.hub.messages import Refused, Request
-from tests.support.hub.routes import WRITES, XET_ROUTES
+from tests.support.hub.routes import JOB_ROUTES, WRITES, XET_ROUTES
 
 if TYPE_CHECKING:
     from tests.support.hub.hub import HubStandIn
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 NEEDS_WRITE = WRITES | {"preupload", "batch", "verify"}
 SIGNED = frozenset({"upload", "part", "complete", "download"} | {*XET_ROUTES.values(), "xet_download"})
 """Requests to the store behind the Hub: their URLs are signed, or they carry a token of that store."""
-NAMED_IN_BODY = frozenset({"whoami", "create", "delete", "validate"})
+NAMED_IN_BODY = frozenset({"whoami", "create", "delete", "validate", "job_hardware", *JOB_ROUTES.values()})
 """Requests whose path names no repository."""
 
 

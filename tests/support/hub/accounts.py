@@ -37,6 +37,12 @@ class Token:
             return bool(READ_SCOPES.intersection(self._granted(repo_id)))
         return self._is_own(repo_id)
 
+    def may_run_jobs(self, owner: str) -> bool:
+        """Whether this token may start jobs that `owner` pays."""
+        if self.role == "fineGrained":
+            return "job.write" in self._granted(owner)
+        return self.role == "write" and self._is_own(owner)
+
     def _is_own(self, repo_id: str) -> bool:
         return repo_id.split("/")[0] in (self.user, *self.orgs)
 

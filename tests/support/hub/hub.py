@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
-from tests.support.hub import lfs, reading, writing, xet
+from tests.support.hub import jobs, lfs, reading, writing, xet
 from tests.support.hub.access import admit
 from tests.support.hub.accounts import Accounts, Role, Token
 from tests.support.hub.faults import ConnectionCut, Fault, Faults
@@ -22,7 +22,7 @@ from tests.support.hub.trees import Entry, Operation, git_oid, pointer
 
 Handler = Callable[["HubStandIn", Request], Answer]
 HANDLERS: dict[str, Handler] = {
-    route: next(getattr(module, route) for module in (reading, writing, lfs, xet) if hasattr(module, route))
+    route: next(getattr(module, route) for module in (reading, writing, lfs, xet, jobs) if hasattr(module, route))
     for route in ROUTES
 }
 
@@ -75,6 +75,12 @@ class HubStandIn:
         """Most requests of one user, those for files not counted."""
         self.request_counts: dict[str, tuple[int, int]] = {}
         """By user: which five minutes, and how many requests in them."""
+        self.jobs: dict[str, jobs.Job] = {}
+        """Jobs by id, with what was asked for; nothing runs them."""
+        self.job_prices = {"t4-small": 0.40, "l4x1": 0.80, "a10g-small": 1.00, "a100-large": 2.50, "h200": 5.00}
+        """Machines for jobs, in USD an hour."""
+        self.has_credit = True
+        """Whether its users can pay for jobs."""
         self.entries_per_page = 1000
         self.commits_per_page = 50
         self.requests: list[Seen] = []

@@ -36,8 +36,17 @@ PLAIN_ROUTES = {
     ("POST", "/api/repos/create"): "create",
     ("DELETE", "/api/repos/delete"): "delete",
     ("POST", "/api/validate-yaml"): "validate",
+    ("GET", "/api/jobs/hardware"): "job_hardware",
     ("POST", "/_control"): "control",
 }
+
+JOB_ROUTES = {
+    ("GET", 0): "job_list",
+    ("POST", 0): "job_start",
+    ("GET", 1): "job_look",
+    ("POST", 2): "job_cancel",
+}
+"""By method and number of parts after `/api/jobs/USER`: the id of a job, and `cancel`."""
 
 OBJECT_ROUTES = {"PUT": "upload", "POST": "complete"}
 """Requests to `/_lfs/...`, which stands for the object store behind the Hub."""
@@ -56,13 +65,16 @@ XET_ROUTES = {
 
 OTHER_ROUTES = ("resolve", "download", "batch", "upload", "part", "complete", "verify", "xet_download")
 
-ROUTES = frozenset({*API_ROUTES.values(), *PLAIN_ROUTES.values(), *XET_ROUTES.values(), *OTHER_ROUTES} - {"control"})
+ROUTES = frozenset(
+    {*API_ROUTES.values(), *PLAIN_ROUTES.values(), *JOB_ROUTES.values(), *XET_ROUTES.values(), *OTHER_ROUTES}
+    - {"control"}
+)
 """Every name a request can have."""
 
 WRITES = frozenset(
     {
         *("upload", "part", "complete", "commit", "squash", "lfs_delete", "xet_xorb", "xet_shard"),
-        *("create", "delete", "settings", "branch", "tag"),
+        *("create", "delete", "settings", "branch", "tag", "job_start", "job_cancel"),
     }
 )
 """Those that change something on the Hub."""
@@ -102,6 +114,9 @@ def match(method: str, path: str) -> Match | None:
 
 
 def _match_api(method: str, parts: list[str]) -> Match | None:
+    if parts[0] == "jobs" and len(parts) > 1:
+        route = JOB_ROUTES.get((method, len(parts) - 2))
+        return Match(route, rest=tuple(parts[1:])) if route else None
     if len(parts) < 3 or parts[0] not in KINDS:
         return None
     name, *rest = parts[3:] or [""]

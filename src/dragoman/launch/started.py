@@ -1,0 +1,58 @@
+"""Which machines were started from here, a line for each, so that one can be stopped by the name of its run."""
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+from dragoman import platforms
+from dragoman.errors import InputError
+from dragoman.launch.job import Handle, Job
+from dragoman.store.address import named
+
+STARTED = Path("runs/launched.jsonl")
+_WORDS = re.compile(r"([a-z]+):([^/].*)")
+
+
+def words(handle: Handle) -> str:
+    """A machine as `dragoman stop` takes it."""
+    return f"{handle.platform}:{handle.id}"
+
+
+def note(handle: Handle, job: Job, time: float, path: Path = STARTED) -> None:
+    """Remember a machine that was started.
+
+    Args:
+        handle: Which one.
+        job: What for.
+        time: Seconds since 1970.
+        path: Where such lines are.
+    """
+    line = {
+        "time": time,
+        "name": job.name,
+        "store": job.store,
+        "max_hours": job.max_hours,
+        "most_usd": round(job.most_usd, 2),
+        **asdict(handle),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def find(text: str, path: Path = STARTED) -> Handle:
+    """The machine that is meant: PLATFORM:ID, or the newest that was started here for a store or under a name.
+
+    Raises:
+        InputError: There is none.
+    """
+    if (meant := _WORDS.fullmatch(text)) and meant[1] in platforms.every():
+        return Handle(meant[1], meant[2])
+    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+    known = [json.loads(line) for line in lines]
+    for one in reversed(known):
+        if text in (one["name"], one["id"], one["store"]) or named(text) == one["store"]:
+            return Handle(one["platform"], one["id"], one["url"])
+    last = f"; the last that was started here: {words(Handle(known[-1]['platform'], known[-1]['id']))}" if known else ""
+    raise InputError(f"{text}: no machine was started here for it", f"PLATFORM:ID, as `launch` said{last}")

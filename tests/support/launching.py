@@ -1,0 +1,96 @@
+"""What tests of started machines share: an account at the Hub stand-in, and a run that is worth starting."""
+
+import json
+import subprocess
+import sys
+import venv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import constants
+
+from dragoman import platforms
+from dragoman.config import from_flat
+from dragoman.launch.job import Job
+from tests.support.hub import HubStandIn
+
+TOKEN = "hf_thisIsTheSecretOfAda"
+GOLDEN = Path(__file__).parents[1] / "golden"
+RUN: dict[str, Any] = {"language_pairs": ["en-fr"], "max_samples": 20000, "store": "hf://ada/run"}
+"""A run on data of the Hub, as its run file says it."""
+WHEEL = "dragoman-1.2.3+x0123456789ab-py3-none-any.whl"
+
+
+def signed_in(monkeypatch: pytest.MonkeyPatch, hub: HubStandIn, token: str | None = TOKEN) -> None:
+    """Let this process talk to the stand-in, with a token or without one."""
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    pages = constants.HUGGINGFACE_CO_URL_TEMPLATE.partition("/{repo_id}")
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "".join((hub.url, *pages[1:])))
+    if token:
+        monkeypatch.setenv("HF_TOKEN", token)
+    else:
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+
+
+def example(platform: str = "jobs", gpu: str | None = "l4", **more: Any) -> Job:
+    """A job whose plan is the same on every machine: its wheel is no wheel."""
+    place = platforms.find(platform)
+    config = from_flat(more.pop("options", RUN))
+    carried = {"carries": {WHEEL: b"a wheel"}, "requires": (WHEEL,)}
+    return Job(name="run", config=config, platform=place, offer=place.offer(gpu), **(carried | more))
+
+
+def write_run(path: Path, **options: Any) -> Path:
+    """A run file; options that are None are left out of `RUN`."""
+    values = {name: value for name, value in (RUN | options).items() if value is not None}
+    path.write_text(yaml.safe_dump(values, sort_keys=False), "utf-8")
+    return path
+
+
+def agrees(name: str, value: Any) -> None:
+    """Compare with a golden file; a missing one is written, and fails."""
+    path = GOLDEN / name
+    text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+        raise AssertionError(f"{path} was missing, and was written: look at it")
+    assert text == path.read_text("utf-8")
+
+
+class Container:
+    """An empty machine with Python, on which the packages that the tests use are installed, but not dragoman.
+
+    It has no network but to the stand-in: pip is forbidden to look for packages.
+    """
+
+    def __init__(self, folder: Path, hub: HubStandIn) -> None:
+        self.home, self._hub = folder / "home", hub
+        self.home.mkdir(parents=True)
+        venv.create(folder / "venv", with_pip=False, symlinks=True)
+        self._bin = folder / "venv/bin"
+        [site] = (folder / "venv/lib").glob("python*/site-packages")
+        installed = next(path for path in sys.path if path.endswith("site-packages"))
+        # Its own .pth files are not read there, so this checkout cannot be imported.
+        (site / "packages.pth").write_text(installed + "\n")
+
+    def has(self, package: str) -> bool:
+        """Whether something of this name was installed there."""
+        [site] = (self._bin.parent / "lib").glob("python*/site-packages")
+        return (site / package).exists()
+
+    def run(self, command: list[str], variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        """What the platform does: run a command with these variables and no others of this machine."""
+        own = {
+            "PATH": f"{self._bin}:/usr/bin:/bin",
+            "HOME": str(self.home),
+            "HF_ENDPOINT": self._hub.url,
+            "HF_HUB_DISABLE_XET": "1",
+            "PIP_NO_INDEX": "1",
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "OMP_NUM_THREADS": "1",
+        }
+        return subprocess.run(command, env={**own, **variables}, capture_output=True, text=True, check=False)
