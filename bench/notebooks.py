@@ -1,15 +1,15 @@
 """Do the notebooks install the package for real, and leave the platform's torch alone? `make notebooks`.
 
-Builds the wheel of this version and one environment below `.venv-notebooks/` with the
-transformers and huggingface_hub that Colab's image had in November 2026 (torch as in
+Makes the wheel that `dragoman launch` carries, and one environment below `.venv-notebooks/` with
+the transformers and huggingface_hub that Colab's image had in November 2026 (torch as in
 constraints.txt, this machine's Python), and runs the notebooks' own cells there, each time without
 dragoman at first:
 
     nowhere       no wheel, and none in the index: a message says what to bring, and nothing is trained
     beside        the wheel lies beside the notebook
-    on the Hub    the wheel is in the private data set into which `launch colab` uploads it
+    on the Hub    wheel and pairs are in the private data set into which `launch colab` uploads them
 
-The two that install train a tiny model to its end on a Hub on loopback. Prints a report in
+Those that install train a tiny model to its end on a Hub on loopback. Prints a report in
 Markdown and exits 1 when anything is not as it should be:
 
     python -m bench.notebooks > bench/notebooks_DATE.md
@@ -25,15 +25,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi
-
 from dragoman import platforms
 from dragoman.config import from_flat
-from dragoman.launch import colab, kaggle, notebook
+from dragoman.launch import colab, kaggle, wheel
+from dragoman.launch.hub_account import Account
 from dragoman.launch.job import Job
 from tests.support import real
 from tests.support.hub import HubStandIn
-from tests.support.hub_data import opus_100
 from tests.support.notebooks import Page, filled
 from tests.support.runs import make_pairs
 
@@ -43,6 +41,7 @@ STAYS = ("torch", "transformers", "huggingface_hub", "numpy", "tokenizers", "saf
 TOKEN = "hf_secretsecretsecret"
 OPTIONS: dict[str, Any] = {
     "language_pairs": ["en-fr"],
+    "data": ["en-fr=pairs.tsv"],
     "hub_model_id": "ada/run",
     "max_samples": 50,
     "model": "scratch:tiny",
@@ -54,6 +53,9 @@ OPTIONS: dict[str, Any] = {
 }
 
 
+CASES = (("colab", "nowhere"), ("colab", "beside"), ("colab", "on the Hub"), ("kaggle", "beside"))
+
+
 class Wrong(Exception):
     """Something is not as it should be; the message says what."""
 
@@ -63,16 +65,16 @@ def main() -> int:
     os.environ.pop("PYTHONPATH", None)  # the package shall come from the wheel alone
     say(f"# Notebooks, {time.strftime('%Y-%m-%d')}\n")
     say(f"{platform.system()} {platform.machine()}, Python {platform.python_version()}. Made by `make notebooks`.\n")
-    python, wheel = environment(), build()
-    say(f"Image: {versions(python)}; wheel: {notebook.WHEEL}, {len(wheel) / 1e3:,.0f} kB.\n")
+    python, (name, content) = environment(), wheel.contents()
+    say(f"Image: {versions(python)}; wheel: {name}, {len(content) / 1e3:,.0f} kB.\n")
     say("| notebook | where the wheel is | outcome |\n|---|---|---|")
     failed = False
-    for name, where in (("colab", "nowhere"), ("colab", "beside"), ("colab", "on the Hub"), ("kaggle", "beside")):
+    for platform_name, where in CASES:
         try:
-            outcome = in_image(python, wheel, name, where)
+            outcome = in_image(python, platform_name, where)
         except Wrong as error:
             failed, outcome = True, f"FAILED: {error}"
-        say(f"| {name} | {where} | {outcome} |")
+        say(f"| {platform_name} | {where} | {outcome} |")
     return int(failed)
 
 
@@ -95,14 +97,6 @@ def environment() -> Path:
     return python
 
 
-def build() -> bytes:
-    """The wheel of this version."""
-    with tempfile.TemporaryDirectory() as made:
-        words = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", made, str(ROOT)]
-        subprocess.run(words, check=True, capture_output=True, text=True)
-        return Path(made, notebook.WHEEL).read_bytes()
-
-
 def listed(python: Path) -> dict[str, str]:
     """Every installed package with its version."""
     words = [python, "-m", "pip", "list", "--format", "json", "--disable-pip-version-check"]
@@ -116,7 +110,7 @@ def versions(python: Path) -> str:
     return ", ".join(f"{name} {found[name]}" for name in STAYS if name in found)
 
 
-def in_image(python: Path, wheel: bytes, name: str, where: str) -> str:
+def in_image(python: Path, name: str, where: str) -> str:
     """Run a notebook in the image, without dragoman at first; returns what happened."""
     pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "uninstall", "--yes", "dragoman"], check=True, capture_output=True)
@@ -124,7 +118,7 @@ def in_image(python: Path, wheel: bytes, name: str, where: str) -> str:
     with tempfile.TemporaryDirectory(prefix="dragoman-notebooks-") as made, HubStandIn() as hub:
         began = time.monotonic()
         folder = Path(made)
-        page = prepared(folder, hub, python, wheel, name, where)
+        page = prepared(folder, hub, python, name, where)
         message = page.run_all()
         seconds = time.monotonic() - began
         repositories = [seen.path for seen in hub.requests if "/repos/create" in seen.path and where == "nowhere"]
@@ -143,26 +137,30 @@ def in_image(python: Path, wheel: bytes, name: str, where: str) -> str:
     return f"installed with {new - 1} new packages and none replaced, trained to its end, translated; {seconds:,.0f} s"
 
 
-def prepared(folder: Path, hub: HubStandIn, python: Path, wheel: bytes, name: str, where: str) -> Page:
+def prepared(folder: Path, hub: HubStandIn, python: Path, name: str, where: str) -> Page:
     """The notebook of a tiny job, with its wheel where it shall be found."""
     hub.add_token(TOKEN, "ada")
-    lines = make_pairs(folder / "pairs.tsv", n=60, seed=1).read_text().splitlines()
-    texts = [(source, target) for source, _, target in (line.partition("\t") for line in lines)]
-    opus_100(hub, {"en-fr": {"train": [texts]}}, "Helsinki-NLP/opus-100")
+    pairs = make_pairs(folder / "pairs.tsv", n=60, seed=1).read_bytes()
     there = platforms.find(name)
-    job = Job("tiny", from_flat(OPTIONS), there, there.offer())
-    carried = {notebook.WHEEL: wheel} if where == "on the Hub" else None
-    plan = (colab if name == "colab" else kaggle).plan(job, carried)
-    if carried:
-        colab.Client(HfApi(endpoint=hub.url, token=TOKEN)).submit(job, plan)
+    package, content = wheel.contents()
+    carries = {package: content, "files/pairs.tsv": pairs} if where == "on the Hub" else {package: content}
+    job = Job("tiny", from_flat(OPTIONS), there, there.offer(), carries=carries, requires=(package,))
+    plan = (colab if name == "colab" else kaggle).plan(job)
+    if where == "on the Hub":
+        client = colab.ColabClient(Account(hub.url, lambda: TOKEN))
+        client.check(job, plan)
+        client.submit(job, plan)
     machine = folder / "machine"
     machine.mkdir()
     if where == "beside":
-        (machine / notebook.WHEEL).write_bytes(wheel)
-    content = next(content for path, content in plan.files.items() if path.endswith(".ipynb"))
+        (machine / package).write_bytes(content)
+    if where != "on the Hub":
+        (machine / "pairs.tsv").write_bytes(pairs)
+    text = next(text for path, text in plan.files.items() if path.endswith(".ipynb"))
     variables = {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_XET": "1"}
-    shape = filled(content, folder="run")
-    return Page(shape, machine, real.environment(variables), {"HF_TOKEN": {"payload": TOKEN}}, python=python)
+    values = {"folder": str(folder / "run")} | ({} if where == "on the Hub" or name == "kaggle" else {"carried_in": ""})
+    secrets = {"HF_TOKEN": {"payload": TOKEN}}
+    return Page(filled(text, **values), machine, real.environment(variables), secrets, python=python)
 
 
 if __name__ == "__main__":

@@ -4,20 +4,22 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from dragoman import platforms
 from dragoman.config import from_flat
 from dragoman.errors import InputError, StoreUnavailable
-from dragoman.launch import kaggle, notebook
+from dragoman.launch import kaggle
 from dragoman.launch.job import Handle, Job
 from tests.support.kaggle import USER, KaggleStandIn
 
-WHEEL = {notebook.WHEEL: b"PK a wheel that has YOUR-KAGGLE-NAME in it"}
+WHEEL = "dragoman-0.1.0+x0123456789ab-py3-none-any.whl"
+CARRIED = {WHEEL: b"PK a wheel that has YOUR-KAGGLE-NAME in it", "files/pairs.tsv": b"a\tb\n"}
 OURS = f"{USER}/en-fr"
 HANDLE = Handle("kaggle", OURS, f"https://www.kaggle.com/code/{OURS}")
 
@@ -33,20 +35,22 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KaggleSta
         yield made
 
 
-def job(**options: Any) -> Job:
-    config = from_flat({"language_pairs": ["en-fr"], "hub_model_id": "ada/run"} | options)
+def job(carries: Mapping[str, bytes] | None = None) -> Job:
+    config = from_flat({"language_pairs": ["en-fr"], "hub_model_id": "ada/run"})
     platform = platforms.find("kaggle")
-    return Job("en-fr", config, platform, platform.offer(), max_hours=7.5)
+    carried = carries or {}
+    return Job("en-fr", config, platform, platform.offer(), max_hours=7.5, carries=carried, requires=(WHEEL,))
 
 
-def client(pauses: list[float] | None = None) -> kaggle.Client:
-    return kaggle.Client(pause=(pauses if pauses is not None else []).append)
+def client(pauses: list[float] | None = None) -> kaggle.KaggleClient:
+    return kaggle.KaggleClient(pause=(pauses if pauses is not None else []).append)
 
 
-def launch(wheel: Mapping[str, bytes] | None = None) -> Handle:
-    plan, talker = kaggle.plan(job(), wheel), client()
-    talker.check(job(), plan)
-    return talker.submit(job(), plan)
+def launch(carries: Mapping[str, bytes] | None = None) -> Handle:
+    made, talker = job(carries), client()
+    plan = kaggle.plan(made)
+    talker.check(made, plan)
+    return talker.submit(made, plan)
 
 
 def changes(there: KaggleStandIn) -> list[str]:
@@ -94,22 +98,24 @@ def test_a_new_notebook_waits_for_its_secret_and_runs_from_the_second_time_on(th
     assert "kernelExecutionType" not in there.kernels[OURS]
 
 
-def test_the_wheel_goes_into_a_private_data_set_before_the_notebook_is_saved(there: KaggleStandIn) -> None:
-    launch(WHEEL)
-    dataset = f"{USER}/dragoman-package"
-    assert there.files_of(dataset) == WHEEL
+def test_what_is_carried_goes_into_a_private_data_set_before_the_notebook_is_saved(there: KaggleStandIn) -> None:
+    launch(CARRIED)
+    dataset = f"{USER}/en-fr-files"
+    held = there.files_of(dataset)
+    assert held[WHEEL] == CARRIED[WHEEL]
+    with zipfile.ZipFile(BytesIO(held["files.zip"])) as archive:  # Kaggle makes a folder of it
+        assert archive.read("pairs.tsv") == CARRIED["files/pairs.tsv"]
     assert there.datasets[dataset]["isPrivate"] is True
     assert there.kernels[OURS]["datasetDataSources"] == [dataset]
-    assert changes(there) == ["StartBlobUpload", "CreateDataset", "SaveKernel"]
-    newer = {notebook.WHEEL: b"PK newer"}
-    launch(newer)
-    assert there.files_of(dataset) == newer
+    assert [name for name in changes(there) if name != "StartBlobUpload"] == ["CreateDataset", "SaveKernel"]
+    launch({WHEEL: b"PK newer"})
+    assert there.files_of(dataset) == {WHEEL: b"PK newer"}
 
 
 def test_a_data_set_is_waited_for(there: KaggleStandIn) -> None:
     pauses: list[float] = []
     there.dataset_states = ["blobs_received", "blobs_decompressed", "ready"]
-    client(pauses).submit(job(), kaggle.plan(job(), WHEEL))
+    client(pauses).submit(job(CARRIED), kaggle.plan(job(CARRIED)))
     assert pauses == [5.0, 5.0]
 
 
@@ -117,7 +123,7 @@ def test_a_data_set_is_waited_for(there: KaggleStandIn) -> None:
 def test_a_data_set_that_is_never_ready_starts_nothing(there: KaggleStandIn, state: str) -> None:
     there.dataset_states = [state]
     with pytest.raises(StoreUnavailable, match=f"is {state} after a while; nothing was started"):
-        launch(WHEEL)
+        launch(CARRIED)
     assert not there.kernels
 
 

@@ -1,6 +1,7 @@
 """Notebooks as they are rendered: valid, the same each time, and carrying every option of a run."""
 
 import ast
+import dataclasses
 import json
 import os
 import shlex
@@ -18,12 +19,12 @@ from slugify import slugify
 from dragoman import platforms
 from dragoman.config import RunConfig, from_flat
 from dragoman.errors import ExitCode, InputError
-from dragoman.launch import cells, colab, kaggle, notebook
+from dragoman.launch import bundle, cells, colab, kaggle
 from dragoman.launch.job import Job, Plan
 
 ROOT = Path(__file__).parents[2]
 RECIPES = {**colab.recipe(), **kaggle.recipe()}
-WHEEL = {notebook.WHEEL: b"PK wheel"}
+WHEEL = "dragoman-0.1.0+x0123456789ab-py3-none-any.whl"
 
 
 def job(platform: str, **options: Any) -> Job:
@@ -32,13 +33,24 @@ def job(platform: str, **options: Any) -> Job:
     return Job("en-fr", config, there, there.offer(), max_hours=7.5)
 
 
-def settings_of(plan: Plan) -> dict[str, Any]:
-    """What the first cell of code sets."""
+def carrying(platform: str, **options: Any) -> Job:
+    """A job as `dragoman launch` makes it: with its package and a file of pairs."""
+    made = job(platform, data=["en-fr=pairs.tsv"], **options)
+    carries = {WHEEL: b"PK wheel", "files/pairs.tsv": b"a\tb\n"}
+    return dataclasses.replace(made, carries=carries, requires=(f"{WHEEL}[langid]", "Django==5.2"))
+
+
+def cell_of(plan: Plan, cell_id: str) -> str:
+    """The source of one cell."""
     name = next(name for name in plan.files if name.endswith(".ipynb"))
     parsed = nbformat.reads(plan.files[name].decode(), as_version=4)
-    source = next(cell.source for cell in parsed.cells if cell.id == "settings")
+    return next(cell.source for cell in parsed.cells if cell.id == cell_id)
+
+
+def settings_of(plan: Plan) -> dict[str, Any]:
+    """What the first cell of code sets."""
     values: dict[str, Any] = {}
-    exec(source, values)
+    exec(cell_of(plan, "settings"), values)
     return values
 
 
@@ -105,15 +117,36 @@ def test_a_run_that_is_not_kept_on_the_hub_is_refused(renderer: Any, place: Mapp
         renderer.plan(made)
 
 
-def test_a_carried_wheel_is_looked_for_where_it_was_put() -> None:
-    there = colab.plan(job("colab"), WHEEL)
-    assert there.files[notebook.WHEEL] == WHEEL[notebook.WHEEL]
-    assert settings_of(there)["package_repo"] == "ada/dragoman-colab"
-    carried = kaggle.plan(job("kaggle"), WHEEL)
-    assert carried.files[f"package/{notebook.WHEEL}"] == WHEEL[notebook.WHEEL]
-    metadata = json.loads(carried.files[kaggle.METADATA])
-    assert metadata["dataset_sources"] == [json.loads(carried.files["package/dataset-metadata.json"])["id"]]
+@pytest.mark.parametrize("renderer", [colab, kaggle])
+def test_a_notebook_installs_the_very_wheel_that_is_carried_with_its_extras(renderer: Any) -> None:
+    source = cell_of(renderer.plan(carrying(renderer.__name__.rpartition(".")[2])), "install")
+    assert 'VERSION, EXTRAS, MORE = "0.1.0+x0123456789ab", "[langid]", ["Django==5.2"]' in source
+    assert 'DATA, BRING = "files/pairs.tsv"' in source
+    assert ast.parse(source)
+
+
+def test_colab_fetches_from_the_bundle_and_a_recipe_from_nowhere() -> None:
+    made = carrying("colab")
+    plan = colab.plan(made)
+    assert settings_of(plan)["carried_in"] == f"ada/dragoman-launch/{bundle.folder(made)}"
+    assert plan.files[WHEEL] == made.carries[WHEEL]
+    assert settings_of(colab.plan(job("colab")))["carried_in"] == ""
+
+
+def test_kaggle_attaches_what_is_carried_as_a_private_data_set_of_the_job() -> None:
+    made = carrying("kaggle")
+    plan = kaggle.plan(made)
+    assert {name: plan.files[f"package/{name}"] for name in made.carries} == made.carries
+    described = json.loads(plan.files["package/dataset-metadata.json"])
+    assert json.loads(plan.files[kaggle.METADATA])["dataset_sources"] == [described["id"]]
     assert json.loads(kaggle.plan(job("kaggle")).files[kaggle.METADATA])["dataset_sources"] == []
+
+
+@pytest.mark.parametrize("renderer", [colab, kaggle])
+def test_several_machines_are_refused(renderer: Any) -> None:
+    made = dataclasses.replace(job(renderer.__name__.rpartition(".")[2]), num_nodes=2)
+    with pytest.raises(InputError, match="a notebook is one machine"):
+        renderer.plan(made)
 
 
 def test_kaggle_gets_a_private_notebook_with_a_gpu_and_the_internet_under_the_name_of_the_job() -> None:

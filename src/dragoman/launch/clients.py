@@ -13,7 +13,11 @@ def plan_for(job: Job) -> Plan:
     match job.platform.name:
         case "jobs":
             from dragoman.launch import jobs as renderer
-        # Here each other platform gets its case: space, colab, kaggle, runpod, vast, lambda and sky.
+        case "colab":
+            from dragoman.launch import colab as renderer
+        case "kaggle":
+            from dragoman.launch import kaggle as renderer
+        # Here each other platform gets its case: space, runpod, vast, lambda and sky.
         case name:
             raise _not_yet(name)
     return renderer.plan(job)
@@ -28,6 +32,10 @@ def client_for(platform: str) -> Client:
     match platform:
         case "jobs":
             from dragoman.launch import jobs as talks
+        case "colab":
+            from dragoman.launch import colab as talks
+        case "kaggle":
+            from dragoman.launch import kaggle as talks
         # Here too.
         case name:
             raise _not_yet(name)

@@ -1,30 +1,27 @@
 """Google Colab: a notebook that a person opens, since no program can start a session there.
 
-What can be done from here is done from here: the notebook has the run's options, and the
-wheel lies in a private data set on the Hub, from which the notebook fetches it with the
-token that it needs anyway.
+What can be done from here is done from here: the notebook has the run's options, and a
+private data set on the Hub has the package and the run's files, which the notebook fetches
+with the token that it needs anyway.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dragoman import platforms
 from dragoman.config import from_flat
 from dragoman.errors import InputError
-from dragoman.launch import notebook
+from dragoman.launch import bundle, notebook
+from dragoman.launch.hub_account import Account
 from dragoman.launch.job import Handle, Job, Plan, State
 from dragoman.launch.notebook import Cell
 
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
-
 NOTEBOOK = "train_nllb_colab.ipynb"
-PACKAGES = "dragoman-colab"
-"""Name of the private data set that gets notebook and wheel, below the owner of the run."""
-
 ADDRESS = "https://colab.research.google.com/"
 """Where the badge leads. Colab's front page offers to upload a notebook; one that is on GitHub opens at once at
 ADDRESS + `github/OWNER/REPO/blob/BRANCH/PATH`."""
+
+HUB_PAGE = "https://huggingface.co"
 
 SECRET = (
     "In the bar at the left press the key, add a secret with the name HF_TOKEN and the token as its value, and switch "
@@ -80,28 +77,26 @@ if release:
 """
 
 
-def plan(job: Job, wheel: Mapping[str, bytes] | None = None) -> Plan:
-    """The notebook of a job, and what a person does with it.
-
-    Args:
-        job: Its run is kept on the Hub.
-        wheel: The package by its file name, if it goes along; else the notebook installs from an index, or what
-            lies beside it.
+def plan(job: Job) -> Plan:
+    """The notebook of a job, what it fetches, and what a person does with it.
 
     Raises:
-        InputError: The run is kept elsewhere.
+        InputError: The run is kept elsewhere than on the Hub, or wants several machines.
     """
-    carried = dict(wheel or {})
-    packages = f"{notebook.repository(job.config).split('/')[0]}/{PACKAGES}" if carried else ""
-    return Plan({NOTEBOOK: _notebook(job, packages), **carried}, steps=STEPS)
+    notebook.check(job)
+    if not job.carries:
+        return Plan({NOTEBOOK: _notebook(job, "")}, steps=STEPS)
+    carried_in = f"{bundle.repo_of(job)}/{bundle.folder(job)}"
+    return Plan({NOTEBOOK: _notebook(job, carried_in), **bundle.files(job)}, steps=STEPS)
 
 
-def _notebook(job: Job, package_repo: str) -> bytes:
+def _notebook(job: Job, carried_in: str) -> bytes:
     cells = [
         Cell("title", "markdown", _TITLE),
-        notebook.settings(job.config, folder="run", package_repo=package_repo),
+        # Not relative: where files are carried, the cells work in their folder.
+        notebook.settings(job.config, folder="/content/run", carried_in=carried_in),
         notebook.token(_SECRET_HERE, SECRET),
-        notebook.install(_UPLOAD),
+        notebook.install(job, _UPLOAD),
         notebook.train(),
         notebook.trial(),
         Cell("release", "code", _RELEASE),
@@ -129,34 +124,41 @@ def example_job(platform: str) -> Job:
     return Job("fine-tuned-nllb-600m", config, there, there.offer(), max_hours=there.session_hours or 12)
 
 
-class Client:
-    """Puts notebook and wheel where a person, and the notebook, find them. Colab itself answers no program.
+def connect() -> "ColabClient":
+    """The client; its account is that of the Hub."""
+    return ColabClient(Account())
+
+
+class ColabClient:
+    """Puts the notebook, and what it fetches, where a person and the notebook find them. See `Client`.
+
+    Colab itself answers no program.
 
     Args:
-        api: Of the Hub, with the token of whoever starts the run; made when it is left out.
+        account: Of the Hub, whose the run is.
     """
 
-    def __init__(self, api: "HfApi | None" = None) -> None:
-        self._given = api
+    def __init__(self, account: Account) -> None:
+        self._account = account
 
     def check(self, job: Job, plan: Plan) -> None:
-        """Look whether the token here may write for the owner of the run."""
-        from dragoman.checkpoint import doctor
-
-        found = doctor.token(f"hf://{notebook.repository(job.config)}")
-        if found.verdict != "ok":
-            raise InputError(found.finding, found.hint)
+        """Look whether the token may write to the repository of the run and to the data set that carries it."""
+        self._account.check_writes(notebook.repository(job.config))
+        self._account.check_writes(bundle.repo_of(job))
+        bundle.check_private(self._account, bundle.repo_of(job))
 
     def submit(self, job: Job, plan: Plan) -> Handle:
-        """Upload notebook and wheel to a private data set; the steps of the plan start the run."""
-        from huggingface_hub import CommitOperationAdd
+        """Upload all to the private data set; the steps of the plan start the run."""
+        bundle.publish(self._account, job)
+        repo_id, path = bundle.repo_of(job), f"{bundle.folder(job)}/{NOTEBOOK}"
 
-        owner = notebook.repository(job.config).split("/")[0]
-        repo = f"{owner}/{PACKAGES}"
-        self._api.create_repo(repo, repo_type="dataset", private=True, exist_ok=True)
-        changes = [CommitOperationAdd(name, content) for name, content in plan.files.items()]
-        self._api.create_commit(repo, changes, repo_type="dataset", commit_message=f"Notebook of {job.name}")
-        return Handle("colab", repo, f"{self._api.endpoint}/datasets/{repo}/blob/main/{NOTEBOOK}")
+        def upload(api: Any) -> None:
+            api.upload_file(
+                path_or_fileobj=plan.files[NOTEBOOK], path_in_repo=path, repo_id=repo_id, repo_type="dataset"
+            )
+
+        self._account.ask(f"datasets/{repo_id}: the notebook is not stored", upload)
+        return Handle("colab", f"{repo_id}/{bundle.folder(job)}", f"{HUB_PAGE}/datasets/{repo_id}/blob/main/{path}")
 
     def state(self, handle: Handle) -> State:
         """Not known: Colab tells nobody. The run itself says it, through its store."""
@@ -172,14 +174,3 @@ class Client:
             "Colab: no program can end a session from elsewhere",
             "in its page: Runtime, Disconnect and delete runtime; the last cell does it when the run is done",
         )
-
-    @property
-    def _api(self) -> "HfApi":
-        if self._given is None:
-            from dragoman import host
-
-            host.prefer_lfs()
-            from huggingface_hub import HfApi
-
-            self._given = HfApi()
-        return self._given

@@ -22,7 +22,6 @@ from dragoman.launch.notebook import Cell
 NOTEBOOK, METADATA = "train_nllb_kaggle.ipynb", "kernel-metadata.json"
 PACKAGE_FOLDER, PACKAGE_METADATA = "package", "dataset-metadata.json"
 """What lies in this folder of a plan becomes a private data set of its own."""
-PACKAGES = "dragoman-package"
 YOU = "YOUR-KAGGLE-NAME"
 """Stands for the account in a plan, which knows none."""
 
@@ -65,21 +64,18 @@ this page, press the power symbol (**Stop session**).
 """
 
 
-def plan(job: Job, wheel: Mapping[str, bytes] | None = None) -> Plan:
-    """Notebook and metadata of a job; with the wheel, the private data set that carries it.
-
-    Args:
-        job: Its run is kept on the Hub.
-        wheel: The package by its file name, if it goes along.
+def plan(job: Job) -> Plan:
+    """Notebook and metadata of a job; with what it carries, the private data set for that.
 
     Raises:
-        InputError: The run is kept elsewhere.
+        InputError: The run is kept elsewhere than on the Hub, or wants several machines.
     """
-    files = {NOTEBOOK: _notebook(job), METADATA: _json(_metadata(job, carries=bool(wheel)))}
-    if wheel:
-        dataset = {"id": f"{YOU}/{PACKAGES}", "title": PACKAGES, "licenses": [{"name": "apache-2.0"}]}
+    notebook.check(job)
+    files = {NOTEBOOK: _notebook(job), METADATA: _json(_metadata(job))}
+    if job.carries:
+        dataset = {"id": f"{YOU}/{_packages(job)}", "title": _packages(job), "licenses": [{"name": "other"}]}
         files[f"{PACKAGE_FOLDER}/{PACKAGE_METADATA}"] = _json(dataset)
-        files |= {f"{PACKAGE_FOLDER}/{name}": content for name, content in wheel.items()}
+        files |= {f"{PACKAGE_FOLDER}/{name}": content for name, content in job.carries.items()}
     steps = (
         f"Open the notebook's page, https://www.kaggle.com/code/{YOU}/{job.name}, and press Edit.",
         SECRET,
@@ -92,9 +88,9 @@ def _notebook(job: Job) -> bytes:
     cells = [
         Cell("title", "markdown", _TITLE),
         # What lies in /kaggle/working is kept with the version, and is cut at 20 GB: checkpoints of a 600M are more.
-        notebook.settings(job.config, folder="/tmp/run", package_repo=""),
+        notebook.settings(job.config, folder="/tmp/run", carried_in=""),
         notebook.token(_SECRET_HERE, SECRET),
-        notebook.install(_UPLOAD),
+        notebook.install(job, _UPLOAD),
         notebook.train(),
         notebook.trial(),
         Cell("end", "markdown", _END),
@@ -102,7 +98,12 @@ def _notebook(job: Job) -> bytes:
     return notebook.render(cells, {"kaggle": _KERNEL})
 
 
-def _metadata(job: Job, *, carries: bool) -> dict[str, Any]:
+def _packages(job: Job) -> str:
+    """Name of the data set with what the job carries; Kaggle wants 6 to 50 characters."""
+    return f"{job.name}-files"
+
+
+def _metadata(job: Job) -> dict[str, Any]:
     """What `kaggle kernels push` reads (docs/kernels_metadata.md of kaggle-cli)."""
     return {
         "id": f"{YOU}/{job.name}",
@@ -114,7 +115,7 @@ def _metadata(job: Job, *, carries: bool) -> dict[str, Any]:
         "enable_gpu": True,
         "enable_internet": True,
         "machine_shape": job.offer.flavor,
-        "dataset_sources": [f"{YOU}/{PACKAGES}"] if carries else [],
+        "dataset_sources": [f"{YOU}/{_packages(job)}"] if job.carries else [],
         "competition_sources": [],
         "kernel_sources": [],
         "model_sources": [],
@@ -133,8 +134,13 @@ def recipe() -> Mapping[str, bytes]:
 # --- handing it over -------------------------------------------------------------
 
 
-class Client:
-    """Kaggle's own client, in the name of the account that it is signed in with.
+def connect() -> "KaggleClient":
+    """The client; it signs in when it is first asked."""
+    return KaggleClient()
+
+
+class KaggleClient:
+    """Kaggle's own client, in the name of the account that it is signed in with. See `Client`.
 
     Args:
         pause: Waits for so many seconds.
@@ -179,7 +185,7 @@ class Client:
                 is_metadata = path.suffix == ".json"  # nothing else has the account's name in it
                 path.write_bytes(content.replace(YOU.encode(), self._user.encode()) if is_metadata else content)
             if (folder / PACKAGE_FOLDER).is_dir():
-                self._carry(folder / PACKAGE_FOLDER)
+                self._carry(f"{self._user}/{_packages(job)}", folder / PACKAGE_FOLDER)
             with asking("saving the notebook; look at its page whether it runs"):
                 limit = str(int(3600 * min(job.max_hours, job.platform.limit_hours(job.offer) or job.max_hours)))
                 answer = self._api.kernels_push(made, timeout=limit, no_run=is_new)
@@ -211,14 +217,15 @@ class Client:
             f"in its page, {handle.url}: View Active Events, Stop; it ends by itself with its run or its limit",
         )
 
-    def _carry(self, folder: Path) -> None:
-        """Make the private data set with the package, or a new version of it, and wait until it can be attached."""
-        dataset = f"{self._user}/{PACKAGES}"
-        with asking(f"uploading the package to {dataset}"):
+    def _carry(self, dataset: str, folder: Path) -> None:
+        """Make the private data set of the job, or a new version of it, and wait until it can be attached."""
+        with asking(f"uploading files to {dataset}"):
             if self._has_dataset(dataset):
-                answer = self._api.dataset_create_version(str(folder), "dragoman", quiet=True, delete_old_versions=True)
+                answer = self._api.dataset_create_version(
+                    str(folder), "dragoman", quiet=True, delete_old_versions=True, dir_mode="zip"
+                )
             else:
-                answer = self._api.dataset_create_new(str(folder), public=False, quiet=True)
+                answer = self._api.dataset_create_new(str(folder), public=False, quiet=True, dir_mode="zip")
             if answer.error:
                 raise InputError(f"Kaggle refused {dataset}: {answer.error}", "correct it, and launch again")
             status = ""

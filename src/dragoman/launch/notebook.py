@@ -18,10 +18,9 @@ from typing import Any, Literal, cast
 from dragoman import __version__
 from dragoman.config import RunConfig
 from dragoman.errors import InputError
+from dragoman.launch.carrying import FILES
+from dragoman.launch.job import Job
 from dragoman.store.address import HUB, normal
-
-WHEEL = f"dragoman-{__version__}-py3-none-any.whl"
-"""File of the package that a notebook installs: of the very version that made the notebook."""
 
 TOKENS_PAGE = "https://huggingface.co/settings/tokens"
 
@@ -63,6 +62,13 @@ def _cell(cell: Cell) -> dict[str, Any]:
     return common | ({"execution_count": None, "outputs": []} if cell.kind == "code" else {})
 
 
+def check(job: Job) -> None:
+    """Raise `InputError` where a notebook cannot do what the job asks for."""
+    if job.num_nodes > 1:
+        raise InputError(f"--nodes {job.num_nodes}: a notebook is one machine", "--nodes 1")
+    repository(job.config)
+
+
 def repository(config: RunConfig) -> str:
     """USER/REPO of the Hub in which the run is kept.
 
@@ -82,13 +88,13 @@ def repository(config: RunConfig) -> str:
 # --- the cells that both platforms have ------------------------------------------
 
 
-def settings(config: RunConfig, *, folder: str, package_repo: str) -> Cell:
+def settings(config: RunConfig, *, folder: str, carried_in: str) -> Cell:
     """The first cell of code: every choice, as a form where the page knows forms.
 
     Args:
         config: The run.
         folder: Where the run folder is on that machine.
-        package_repo: USER/REPO of a private data set on the Hub that has the package; empty: there is none.
+        carried_in: Folder of a private data set on the Hub with what the run needs, as USER/NAME/FOLDER; empty: none.
     """
     data, training = config.data, config.training
     fields: list[tuple[str, Any, str, str]] = [
@@ -100,7 +106,7 @@ def settings(config: RunConfig, *, folder: str, package_repo: str) -> Cell:
         ("batch_size", training.batch_size, "integer", "Times four (`--gradient-accumulation`): the pairs of a step."),
         ("model", config.model.model, "string", "What is tuned."),
         ("more_options", shlex.join(_other_words(config)), "string", "More options of `dragoman train`, as words."),
-        ("package_repo", package_repo, "string", "A data set on the Hub that has the package; mostly empty."),
+        ("carried_in", carried_in, "string", "Filled in by `dragoman launch`: USER/NAME/FOLDER of a data set."),
         ("folder", folder, "string", "Where this machine keeps the run while it lives."),
     ]
     lines = ['# @title 1. Settings { display-mode: "form" }']
@@ -167,16 +173,24 @@ os.environ["HF_TOKEN"] = token  # only here: it is written to no file, and not s
 '''
 
 
-def install(upload: str) -> Cell:
+def install(job: Job, upload: str) -> Cell:
     """The cell that installs the package, and changes neither torch nor anything that fits already.
 
     Args:
+        job: Says what is carried, and what is needed besides.
         upload: How a person brings the wheel to that machine.
     """
-    return Cell("install", "code", _INSTALL.format(version=__version__, wheel=WHEEL, upload=upload))
+    package, *more = job.requires
+    name, bracket, extras = package.partition("[")
+    version = name.removeprefix("dragoman-").partition("-")[0] if name in job.carries else __version__
+    data = next((path for path in sorted(job.carries) if path.startswith(f"{FILES}/")), "")
+    source = _INSTALL.format(
+        version=version, extras=bracket + extras, more=json.dumps(more), data=data, home=FILES, upload=upload
+    )
+    return Cell("install", "code", source)
 
 
-_INSTALL = '''
+_INSTALL = """
 # @title 3. Install
 import importlib
 import importlib.metadata
@@ -185,9 +199,11 @@ import subprocess
 import sys
 import tempfile
 
-VERSION, WHEEL = "{version}", "{wheel}"
+VERSION, EXTRAS, MORE = "{version}", "{extras}", {more}
+DATA, BRING = "{data}", "{upload}"
+PLACES = (".", "/kaggle/input")  # beside this notebook, and what is attached to it
 FIXED = ("torch", "nvidia-", "triton", "numpy")  # of this machine's image: they fit its GPU, and are never replaced
-BRING = "{upload}"
+START = globals().get("START", pathlib.Path.cwd())
 
 
 def version_here():
@@ -197,42 +213,44 @@ def version_here():
         return None
 
 
-def package():
-    """The wheel beside this notebook, in an attached data set or on the Hub; else its name in the package index."""
-    for place in (".", "/kaggle/input"):
-        for found in sorted(pathlib.Path(place).rglob(WHEEL)):
-            return str(found)
-    if package_repo:
-        from huggingface_hub import hf_hub_download
-
-        try:
-            return hf_hub_download(package_repo, WHEEL, repo_type="dataset")
-        except Exception as error:
-            raise Stop(f"{{WHEEL}} cannot be fetched from {{package_repo}}: {{error}}") from None
-    return f"dragoman=={{VERSION}}"
+def found(name):
+    paths = (path for place in PLACES for path in sorted(pathlib.Path(place).rglob(name)))
+    return next((str(path.absolute()) for path in paths), "")
 
 
-def install(what):
+def fetch():
+    from huggingface_hub import snapshot_download
+
+    owner, name, folder = carried_in.split("/")
+    try:
+        snapshot_download(f"{{owner}}/{{name}}", repo_type="dataset", allow_patterns=f"{{folder}}/*", local_dir=".")
+    except Exception as error:
+        raise Stop(f"{{carried_in}} cannot be fetched: {{error}}") from None
+
+
+def install(*wanted):
     with tempfile.TemporaryDirectory() as made:
         constraints = pathlib.Path(made, "constraints.txt")
         fixed = [d for d in importlib.metadata.distributions() if d.metadata["Name"].lower().startswith(FIXED)]
         constraints.write_text("".join(f"{{d.metadata['Name']}}=={{d.version}}\\n" for d in fixed))
-        words = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", str(constraints), what]
+        words = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", str(constraints), *wanted]
         done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
         print(done.stderr)
-        raise Stop(f"pip could not install {{what}}. Bring {{WHEEL}} here: {{BRING}}")
+        raise Stop(f"pip could not install {{wanted[0]}}. Bring the wheel of dragoman {{VERSION}}: {{BRING}}")
 
 
-if version_here() == VERSION:
-    print(f"dragoman {{VERSION}} is there")
-else:
-    what = package()
-    print(f"installing {{what}}")
-    install(what)
+os.chdir(START)
+if carried_in:
+    fetch()
+if version_here() != VERSION:
+    wheel = found(f"dragoman-{{VERSION}}*.whl")
+    install(f"{{wheel}}{{EXTRAS}}" if wheel else f"dragoman{{EXTRAS}}=={{VERSION}}", *MORE)
     importlib.invalidate_caches()
-    print(f"dragoman {{version_here()}} is installed")
-'''
+print(f"dragoman {{version_here()}}")
+if DATA:
+    os.chdir(found(DATA).removesuffix(DATA) + "{home}")  # the files of the run keep their names
+"""
 
 
 def train() -> Cell:
