@@ -20,7 +20,7 @@ from tests.support.kaggle import USER, KaggleStandIn
 
 WHEEL = "dragoman-0.1.0+x0123456789ab-py3-none-any.whl"
 CARRIED = {WHEEL: b"PK a wheel that has YOUR-KAGGLE-NAME in it", "files/pairs.tsv": b"a\tb\n"}
-OURS = f"{USER}/en-fr"
+OURS = f"{USER}/nllb-en-fr"
 HANDLE = Handle("kaggle", OURS, f"https://www.kaggle.com/code/{OURS}")
 
 
@@ -79,7 +79,7 @@ def test_what_is_sent_is_private_has_its_gpu_and_the_limit_that_ends_it(there: K
     assert [cell["id"] for cell in text["cells"]] == ["title", "settings", "token", "install", "train", "trial", "end"]
     assert sent == {
         "slug": OURS,
-        "newTitle": "en fr",
+        "newTitle": "nllb en fr",
         "language": "python",
         "kernelType": "notebook",
         "isPrivate": True,
@@ -100,7 +100,7 @@ def test_a_new_notebook_waits_for_its_secret_and_runs_from_the_second_time_on(th
 
 def test_what_is_carried_goes_into_a_private_data_set_before_the_notebook_is_saved(there: KaggleStandIn) -> None:
     launch(CARRIED)
-    dataset = f"{USER}/en-fr-files"
+    dataset = f"{USER}/nllb-en-fr"
     held = there.files_of(dataset)
     assert held[WHEEL] == CARRIED[WHEEL]
     with zipfile.ZipFile(BytesIO(held["files.zip"])) as archive:  # Kaggle makes a folder of it

@@ -85,9 +85,9 @@ def plan(job: Job) -> Plan:
     """
     notebook.check(job)
     if not job.carries:
-        return Plan({NOTEBOOK: _notebook(job, "")}, steps=STEPS)
+        return Plan({NOTEBOOK: _notebook(job, "")}, secrets=(), steps=STEPS)
     carried_in = f"{bundle.repo_of(job)}/{bundle.folder(job)}"
-    return Plan({NOTEBOOK: _notebook(job, carried_in), **bundle.files(job)}, steps=STEPS)
+    return Plan({NOTEBOOK: _notebook(job, carried_in), **bundle.files(job)}, secrets=(), steps=STEPS)
 
 
 def _notebook(job: Job, carried_in: str) -> bytes:

@@ -73,15 +73,15 @@ def plan(job: Job) -> Plan:
     notebook.check(job)
     files = {NOTEBOOK: _notebook(job), METADATA: _json(_metadata(job))}
     if job.carries:
-        dataset = {"id": f"{YOU}/{_packages(job)}", "title": _packages(job), "licenses": [{"name": "other"}]}
+        dataset = {"id": f"{YOU}/{_name(job)}", "title": _name(job), "licenses": [{"name": "other"}]}
         files[f"{PACKAGE_FOLDER}/{PACKAGE_METADATA}"] = _json(dataset)
         files |= {f"{PACKAGE_FOLDER}/{name}": content for name, content in job.carries.items()}
     steps = (
-        f"Open the notebook's page, https://www.kaggle.com/code/{YOU}/{job.name}, and press Edit.",
+        f"Open the notebook's page, https://www.kaggle.com/code/{YOU}/{_name(job)}, and press Edit.",
         SECRET,
         "Press Save Version, Save & Run All; after a cut, do so again, or launch again from here.",
     )
-    return Plan(files, steps=steps)
+    return Plan(files, secrets=(), steps=steps)
 
 
 def _notebook(job: Job) -> bytes:
@@ -98,16 +98,16 @@ def _notebook(job: Job) -> bytes:
     return notebook.render(cells, {"kaggle": _KERNEL})
 
 
-def _packages(job: Job) -> str:
-    """Name of the data set with what the job carries; Kaggle wants 6 to 50 characters."""
-    return f"{job.name}-files"
+def _name(job: Job) -> str:
+    """Of the notebook, and of the data set with what the job carries; Kaggle wants 6 to 50 characters."""
+    return f"nllb-{job.name}"
 
 
 def _metadata(job: Job) -> dict[str, Any]:
     """What `kaggle kernels push` reads (docs/kernels_metadata.md of kaggle-cli)."""
     return {
-        "id": f"{YOU}/{job.name}",
-        "title": job.name.replace("-", " "),
+        "id": f"{YOU}/{_name(job)}",
+        "title": _name(job).replace("-", " "),
         "code_file": NOTEBOOK,
         "language": "python",
         "kernel_type": "notebook",
@@ -115,7 +115,7 @@ def _metadata(job: Job) -> dict[str, Any]:
         "enable_gpu": True,
         "enable_internet": True,
         "machine_shape": job.offer.flavor,
-        "dataset_sources": [f"{YOU}/{_packages(job)}"] if job.carries else [],
+        "dataset_sources": [f"{YOU}/{_name(job)}"] if job.carries else [],
         "competition_sources": [],
         "kernel_sources": [],
         "model_sources": [],
@@ -176,7 +176,7 @@ class KaggleClient:
             StoreUnavailable: Kaggle does not answer; when it was the last request, a session may be running.
         """
         handle = self._handle(job)
-        is_new = not self._has_kernel(job.name)
+        is_new = not self._has_kernel(_name(job))
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
             for name, content in plan.files.items():
@@ -185,7 +185,7 @@ class KaggleClient:
                 is_metadata = path.suffix == ".json"  # nothing else has the account's name in it
                 path.write_bytes(content.replace(YOU.encode(), self._user.encode()) if is_metadata else content)
             if (folder / PACKAGE_FOLDER).is_dir():
-                self._carry(f"{self._user}/{_packages(job)}", folder / PACKAGE_FOLDER)
+                self._carry(f"{self._user}/{_name(job)}", folder / PACKAGE_FOLDER)
             with asking("saving the notebook; look at its page whether it runs"):
                 limit = str(int(3600 * min(job.max_hours, job.platform.limit_hours(job.offer) or job.max_hours)))
                 answer = self._api.kernels_push(made, timeout=limit, no_run=is_new)
@@ -251,7 +251,7 @@ class KaggleClient:
             return answers(lambda: kaggle.kernels.kernels_api_client.get_kernel(asked))
 
     def _handle(self, job: Job) -> Handle:
-        return Handle("kaggle", f"{self._user}/{job.name}", f"https://www.kaggle.com/code/{self._user}/{job.name}")
+        return Handle("kaggle", f"{self._user}/{_name(job)}", f"https://www.kaggle.com/code/{self._user}/{_name(job)}")
 
     @property
     def _user(self) -> str:
