@@ -52,6 +52,7 @@ class Page:
         python: Path = Path(sys.executable),
     ) -> None:
         machine.mkdir(parents=True, exist_ok=True)
+        self.machine = machine
         self.kept = machine.parent / f"{machine.name}-platform"
         self.kept.mkdir(exist_ok=True)
         (self.kept / "secrets.json").write_text(json.dumps(dict(secrets)))
