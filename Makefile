@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := OMP_WAIT_POLICY=PASSIVE $(BIN)/python
 
-.PHONY: demo test check bench bench-faults bench-memory bench-prepare chaos compat docs sky clean
+.PHONY: demo test check bench bench-faults bench-memory bench-prepare chaos compat notebooks docs sky clean
 
 demo: $(VENV)/.demo
 	$(RUN) -m examples.demo
@@ -27,6 +27,9 @@ compat: $(VENV)/.dev
 
 sky: $(VENV)/.dev
 	$(RUN) bench/sky.py
+
+notebooks: $(VENV)/.dev
+	$(RUN) -m bench.notebooks
 
 bench: $(VENV)/.dev
 	$(RUN) bench/speed.py

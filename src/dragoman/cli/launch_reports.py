@@ -34,7 +34,8 @@ def preview(seen: "Preview") -> None:
     if (held := seen.storage_bytes) is not None:
         say(f"storage: at most {held / 1e9:,.1f} GB in {job.store} (keep: {job.config.save.keep})")
     size = sum(map(len, plan.files.values()))
-    say(f"sent: {len(plan.files)} files, {size / 1e6:,.1f} MB; secrets, if set here: {', '.join(plan.secrets)}")
+    secrets = f"; secrets, if set here: {', '.join(plan.secrets)}" if plan.secrets else ""
+    say(f"sent: {len(plan.files)} files, {size / 1e6:,.1f} MB{secrets}")
     for number, step in enumerate(plan.steps, start=1):
         say(f"by hand {number}: {step}")
 

@@ -19,7 +19,11 @@ def plan_for(job: Job) -> Plan:
             from dragoman.launch import runpod as renderer
         case "vast":
             from dragoman.launch import vast as renderer
-        # Here each other platform gets its case: space, colab and kaggle.
+        case "colab":
+            from dragoman.launch import colab as renderer
+        case "kaggle":
+            from dragoman.launch import kaggle as renderer
+        # Here the last one gets its case: space.
         case name:
             raise _not_yet(name)
     return renderer.plan(job)
@@ -51,6 +55,10 @@ def client_for(platform: str) -> Client:
             from dragoman.launch import runpod as talks
         case "vast":
             from dragoman.launch import vast as talks
+        case "colab":
+            from dragoman.launch import colab as talks
+        case "kaggle":
+            from dragoman.launch import kaggle as talks
         # Here too.
         case name:
             raise _not_yet(name)
