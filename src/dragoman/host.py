@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import socket
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,6 +27,31 @@ def system() -> str:
 def options(prefix: str, environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment variables that start with `prefix`."""
     return {k: v for k, v in (os.environ if environ is None else environ).items() if k.startswith(prefix)}
+
+
+def variable(name: str) -> str:
+    """An environment variable that another program defines; empty when it is not set."""
+    return os.environ.get(name, "")
+
+
+def environment_without(prefix: str) -> dict[str, str]:
+    """The environment for a child process, without the variables that start with `prefix`."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefix)}
+
+
+def cache_folder() -> Path:
+    """Where this user keeps what can be had again; it need not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dragoman"
+
+
+def gpu_names() -> list[str]:
+    """The names of this machine's NVIDIA GPUs as their driver has them; none when it does not answer."""
+    try:
+        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
 
 
 def be_gentle() -> None:

@@ -10,13 +10,13 @@ from dragoman.checkpoint.log import RunLog
 from dragoman.checkpoint.run_folder import JOURNAL, compare, stored_config
 from dragoman.config import RunConfig
 from dragoman.data import dump as dumping
-from dragoman.data import shares
+from dragoman.data import planning, shares
 from dragoman.data.corpus import Corpus
 from dragoman.data.dump import Counted
 from dragoman.errors import InputError
 from dragoman.journal import Journal
 from dragoman.store.disk import Disk
-from dragoman.training import inputs, mixture, session
+from dragoman.training import inputs, session
 from dragoman.training.pinning import pinned
 
 
@@ -99,7 +99,7 @@ def prepare(config: RunConfig, merged: Sequence[Path] = ()) -> Report:
 
 
 def _mix(config: RunConfig, corpus: Corpus) -> dict[str, int] | None:
-    mix = mixture.mix_for(config, corpus)
+    mix = planning.mix_for(config, corpus)
     if mix is None:
         return None
     return {str(way): part.quota for way, part in zip(corpus.directions, mix.parts, strict=True)}

@@ -19,6 +19,7 @@ from dragoman.checkpoint.log import RunLog
 from dragoman.checkpoint.replicate import url_of
 from dragoman.checkpoint.run_folder import CONFIG, JOURNAL, compare, run_folder, stored_config
 from dragoman.config import RunConfig
+from dragoman.data import planning
 from dragoman.data.batch_plan import BatchPlan
 from dragoman.data.corpus import Corpus
 from dragoman.data.filters import langid
@@ -30,7 +31,7 @@ from dragoman.store.disk import Disk
 from dragoman.store.local import FolderStore
 from dragoman.store.record import CheckpointRecord
 from dragoman.training import durable as durable_store
-from dragoman.training import inputs, mixture, optimizer, saving, trainee
+from dragoman.training import inputs, optimizer, saving, trainee
 from dragoman.training.durable import Durable
 from dragoman.training.feed import Feed
 from dragoman.training.forward import Forward
@@ -116,7 +117,7 @@ def check(config: RunConfig) -> Path:
         InputError: Languages, device, precision or store are wrong, or a package is missing.
     """
     folder = run_folder(config)
-    mixture.weights_of(config, inputs.directions_of(config))
+    planning.weights_of(config, inputs.directions_of(config))
     if config.data.langid:
         langid.check()
     choose_arithmetic(config.training.device, config.training.precision)
@@ -195,7 +196,7 @@ def open_session(
     if begun:
         durable_store.bring_corpus(durable, store, begun.corpus)
     made = inputs.obtain(config, folder, journal, store.disk, begun)
-    plan = trainee.plan_of(config, made.corpus)
+    plan = planning.plan_of(config, made.corpus)
     ready = trainee.load(config, arithmetic, made, plan, journal)
     durable_store.hold(durable, config, log, folder)
     if begun is None and durable and durable.newest:
