@@ -22,9 +22,9 @@ _KNOWN_FROM = {
     "rows": "rows of the data; cleaning leaves fewer, and dragoman prepare tells how many",
     "samples": "if the data has as many as --max-samples",
 }
-MODELLED = """Hours of GPUs are modelled, from a fast to a slow assumption; none was measured. The recipe's are those of
+MODELLED = """Times on GPUs are modelled, from a fast to a slow assumption; none was measured. The recipe's are those of
 its steps alone, ours have evaluations and saves."""
-_WIDTHS = (-17, 10, 10, 11, 6, 9, 8, 12)
+_WIDTHS = (-17, 12, 12, 11, 6, 9, 8, 12)
 """Of the columns of the table of machines; the first is written from the left."""
 _GUIDE_WIDTHS = (5, 9, 12, 9, 10, 12)
 
@@ -52,7 +52,7 @@ def ranking(found: "Ranking", measured: "Measured | None", name: str) -> None:
     _work(found.work, name)
     _store(found.options)
     if found.options:
-        data(_line(("machine", "hours", "recipe's", "tokens/s", "GiB", "sessions", "days", "USD")))
+        data(_line(("machine", "time", "recipe's", "tokens/s", "GiB", "sessions", "days", "USD")))
     for option in found.options:
         data(_line(_cells(option, found)))
     if found.here:
@@ -113,8 +113,8 @@ def _cells(option: "Option", found: "Ranking") -> tuple[str, ...]:
     hours = option.hours
     return (
         name,
-        _span(hours.total * (1 / 3600)),
-        _span(hours.recipe * (1 / 3600)),
+        _time(hours.total),
+        _time(hours.recipe),
         _speed(hours, found.work),
         gib,
         _span(option.sessions),
@@ -131,8 +131,8 @@ def _speed(hours: "Hours", work: "Work") -> str:
 def _here(way: "Way", hours: "Hours", work: "Work", measured: "Measured | None") -> None:
     fits = "" if way.fits else "; it does not fit"
     how = f"measured in {measured.steps} steps" if measured else "modelled, --measure times it"
-    took = _span(hours.total * (1 / 3600))
-    data(f"this machine ({way.machine.name}): {took} hours, {_speed(hours, work)} tokens/s, {how}{fits}")
+    took = _time(hours.total)
+    data(f"this machine ({way.machine.name}): {took}, {_speed(hours, work)} tokens/s, {how}{fits}")
 
 
 def _risks(options: "Sequence[Option]") -> None:
@@ -163,7 +163,7 @@ def _advice(found: "Ranking") -> None:
 
 
 def _named(option: "Option") -> str:
-    figures = f"{_span(option.machine_hours)} hours with set-up, {_span(option.usd, money=True)} USD"
+    figures = f"{_time(option.machine_hours * 3600)} with set-up, {_span(option.usd, money=True)} USD"
     return f"{option.platform.title} {option.offer.flavor} ({option.offer.gpu}), {figures}"
 
 
@@ -175,7 +175,7 @@ def guide(rows: "Sequence[Row]") -> None:
         ["pairs", "samples", "steps, said", "1 epoch", f"{epochs:g} epochs", "hours, said"],
     )
     for title, _ in rows[0].hours:
-        widths += [2 + max(10, len(f"recipe, {title}")), 2 + max(10, len(f"ours, {title}")), 7]
+        widths += [2 + max(12, len(f"recipe, {title}")), 2 + max(12, len(f"ours, {title}")), 7]
         columns += [f"recipe, {title}", f"ours, {title}", "saves"]
     data(_line(columns, widths))
     for row in rows:
@@ -183,7 +183,7 @@ def guide(rows: "Sequence[Row]") -> None:
         cells = [f"{said.num_directions}", f"{said.max_samples:,}", f"{said.steps:,}", f"{row.epoch_steps:,}"]
         cells += [f"{row.work.steps:,}", "–".join(f"{hours:g}" for hours in dict.fromkeys(said.hours))]
         for _, hours in row.hours:
-            times = [_span(it * (1 / 3600)) for it in (hours.recipe, hours.total)]
+            times = [_time(it) for it in (hours.recipe, hours.total)]
             cells += [*times, f"{hours.storage.saves:,}"]
         data(_line(cells, widths))
     per_step, pair = rows[0].work.pairs_per_step, rows[0].work.tokens_per_pair
@@ -201,6 +201,12 @@ def _many(count: int, noun: str) -> str:
 def _span(span: "Span", *, money: bool = False) -> str:
     low, high = (_figure(value, money) for value in (span.low, span.high))
     return low if low == high else f"{low}–{high}"
+
+
+def _time(span: "Span") -> str:
+    """Seconds in the unit that suits the longer end."""
+    unit, name = (1, "s") if span.high < 120 else (60, "min") if span.high < 7200 else (3600, "h")
+    return f"{_span(span * (1 / unit))} {name}"
 
 
 def _days(span: "Span") -> str:

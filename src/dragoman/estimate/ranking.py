@@ -106,7 +106,12 @@ class Ranking:
         )
         if self.here:
             way, hours = self.here
-            found["here"] = {"gpu": way.machine.name, "fits": way.fits, **hours.to_json()}
+            found["here"] = {
+                "gpu": way.machine.name,
+                "fits": way.fits,
+                **hours.to_json(),
+                "storage": hours.storage.to_json(),
+            }
         return found
 
 
@@ -137,7 +142,8 @@ def rank(
     names = tuple(gpu for gpu in only if gpu != gpus.CPU)
     for name in names:
         gpus.find(name)
-    found = offered(tuple(platforms), names)
+    is_here_alone = bool(only) and not names
+    found = [] if is_here_alone else offered(tuple(platforms), names)
     if not names:
         found = [(place, offer) for place, offer in found if memory.can_compute(config, gpus.find(offer.gpu))]
     if not found and not here:

@@ -46,7 +46,7 @@ class Answer:
 class _Stay(urllib.request.HTTPRedirectHandler):
     """Follows nobody: a key is for the place that it was meant for."""
 
-    def redirect_request(self, *_: Any) -> None:
+    def redirect_request(self, *args: Any, **named: Any) -> None:
         """Make no request of a redirection."""
 
 
