@@ -105,7 +105,7 @@ def built(folder: Path, width: int) -> str:
 def dragoman(verb: str, file: Path, *words: str) -> str:
     """What a command prints."""
     command = [sys.executable, "-m", "dragoman", verb, "-c", str(file), *words]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}: {done.stderr}")
     return done.stdout
