@@ -22,9 +22,9 @@ def config(samples: int = 20_000, **options: Any) -> RunConfig:
     return from_flat({"language_pairs": ["en-fr"], "max_samples": samples, "output": "nowhere"} | options)
 
 
-def ranked(samples: int = 20_000, budget: Budget = Budget(), **options: Any) -> Ranking:
+def ranked(samples: int = 20_000, budget: Budget | None = None, **options: Any) -> Ranking:
     asked = config(samples, **options)
-    return rank(asked, work_of(asked), budget=budget)
+    return rank(asked, work_of(asked), budget=budget or Budget())
 
 
 def option(name: str, samples: int, gpu: str | None = None, **options: Any) -> Option:
