@@ -19,7 +19,7 @@ from torch import Tensor
 from bench.speed_clock import Clock, Counts, Pair
 from bench.speed_world import MAX_TOKENS, PACKAGES, RATE, Scale, build_tokenizer
 from dragoman.config import FIELDS, RunConfig, from_flat
-from dragoman.data import prepare
+from dragoman.data import planning, prepare
 from dragoman.data.batch_plan import BatchPlan
 from dragoman.data.corpus import Corpus, open_corpus
 from dragoman.data.loader import Loader
@@ -249,7 +249,7 @@ def _training(config: RunConfig, corpus: Corpus, model: Any, arithmetic: Arithme
         active.ActiveVocabulary(model, corpus.rows) if is_active else None,
         training.gradient_checkpointing == "on",
     )
-    loader = Loader(corpus, trainee.plan_of(config, corpus), active=is_active)
+    loader = Loader(corpus, planning.plan_of(config, corpus), active=is_active)
     feed, graphs = trainee.feed_of(forward, config, loader), trainee.graphs_of(forward, config, print)
     return Training(
         config, corpus, forward, build(model.named_parameters(), training), feed, graphs, arithmetic.scaler()
@@ -284,7 +284,7 @@ def run(
 def positions(rung: Rung, scale: Scale, corpus: Corpus, steps: range) -> Counts:
     """Positions and tokens of these steps, without training."""
     config = rung.config(scale)
-    loader = Loader(corpus, trainee.plan_of(config, corpus))
+    loader = Loader(corpus, planning.plan_of(config, corpus))
     is_packed = config.training.forward == "packed"
     return sum((_counts(loader, step, is_packed) for step in steps), Counts())
 

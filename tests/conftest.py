@@ -9,6 +9,8 @@ from hypothesis import settings
 
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hf-home-")
 atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
+# Prices that a developer has asked for are not those of the package.
+os.environ["XDG_CACHE_HOME"] = os.environ["HF_HOME"]
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"

@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import socket
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,6 +32,26 @@ def options(prefix: str, environ: Mapping[str, str] | None = None) -> dict[str, 
 def variable(name: str) -> str | None:
     """An environment variable; None when it is not set or empty."""
     return os.environ.get(name) or None
+
+
+def environment_without(prefix: str) -> dict[str, str]:
+    """The environment for a child process, without the variables that start with `prefix`."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefix)}
+
+
+def cache_folder() -> Path:
+    """Where this user keeps what can be had again; it need not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dragoman"
+
+
+def gpu_names() -> list[str]:
+    """The names of this machine's NVIDIA GPUs as their driver has them; none when it does not answer."""
+    try:
+        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
 
 
 def be_gentle() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from dragoman.checkpoint.run_folder import JOURNAL
 from dragoman.config import RunConfig, from_flat
-from dragoman.data import prepare
+from dragoman.data import planning, prepare
 from dragoman.data.batch_plan import BatchPlan
 from dragoman.data.corpus import Text
 from dragoman.data.loader import Loader
@@ -96,5 +96,5 @@ def make(folder: Path, rows: int = 200, **options: Any) -> Tiny:
     run = folder / "run"
     (run / "dragoman").mkdir(parents=True, exist_ok=True)
     made = inputs.obtain(config, run, Journal(run / JOURNAL), Disk())
-    plan = trainee.plan_of(config, made.corpus)
+    plan = planning.plan_of(config, made.corpus)
     return Tiny(config, made, plan, Loader(made.corpus, plan))

@@ -16,7 +16,7 @@ from dragoman.cli.app import run
 from dragoman.config import from_flat
 from dragoman.deploy import doctor as examining
 from dragoman.errors import ExitCode, InputError, StoreUnavailable
-from dragoman.estimate import estimate
+from dragoman.estimate.memory import ways
 from dragoman.model.sizes import KNOWN
 from dragoman.store import probes
 from dragoman.store.local import FolderStore
@@ -425,7 +425,7 @@ def test_a_gpu_that_holds_a_step_only_in_one_piece_is_worth_a_warning(
 
 def test_the_doctor_and_the_estimate_say_the_same(examined: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
     a_gpu(monkeypatch, "NVIDIA H100 80GB HBM3", (9, 0), 79.1)
-    (row,) = (row for row in estimate(from_flat({"model": SMALL}), ["h100-80"]) if row.recommended)
+    (row,) = (row for row in ways(from_flat({"model": SMALL}), ["h100-80"]) if row.recommended)
     assert examined("--model", SMALL)["GPU memory"]["facts"]["microbatch_tokens"] == row.tokens > 0
 
 

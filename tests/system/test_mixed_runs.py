@@ -10,13 +10,13 @@ import pytest
 
 from dragoman.checkpoint.log import RunLog
 from dragoman.cli.app import run as command
+from dragoman.data import planning
 from dragoman.data.corpus import open_corpus, read_texts
 from dragoman.data.loader import Loader
 from dragoman.data.normalization import FILE, Normalization
 from dragoman.deploy import translate
 from dragoman.journal import Evaluated, SessionStarted
 from dragoman.store.local import FolderStore
-from dragoman.training import trainee
 from tests.support.runs import make_pairs, small_run
 from tests.support.sessions import Lab, final, trained
 
@@ -60,7 +60,7 @@ def test_a_mixed_run_resumes_exactly(lab: Lab) -> None:
 
 def test_steps_hold_directions_in_the_proportion_of_the_mix(lab: Lab) -> None:
     corpus = corpus_of(lab.folder / "plain")
-    plan = replace(trainee.plan_of(lab.config("plain"), corpus), max_steps=None, epochs=1)
+    plan = replace(planning.plan_of(lab.config("plain"), corpus), max_steps=None, epochs=1)
     assert plan.mix
     loader = Loader(corpus, plan)
     way = loader.arrays.way
@@ -88,7 +88,7 @@ def test_rehearsed_pairs_are_trained_on_and_never_held_out(lab: Lab) -> None:
     [started] = [event for event in lab.events if isinstance(event, SessionStarted)]
     [scored] = [event for event in lab.events if isinstance(event, Evaluated)]
     assert set(scored.directions) == set(names[:3])
-    plan = trainee.plan_of(lab.config("plain"), corpus)
+    plan = planning.plan_of(lab.config("plain"), corpus)
     assert started.steps_per_epoch == plan.pairs_per_epoch / 8
 
 

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from dragoman.config import RunConfig, from_flat
-from dragoman.data import replay
+from dragoman.data import planning, replay
 from dragoman.data.batch_plan import BatchPlan
 from dragoman.data.mixing import Mix, Part, mix_of
 from dragoman.errors import InputError
 from dragoman.languages import Direction, parse_pair
-from dragoman.training import mixture
 
 FR, DE = parse_pair("en-fr"), parse_pair("en-de")
 OLD = Direction("deu_Latn", "eng_Latn", is_replay=True)
@@ -84,8 +83,8 @@ def config(**options: Any) -> RunConfig:
 
 def test_weights_name_directions_or_both_ways() -> None:
     learned = [FR, DE, DE.reversed]
-    assert mixture.weights_of(config(mix=["en-fr=2", "en--de=0.5"]), learned) == {FR: 2, DE: 0.5, DE.reversed: 0.5}
-    assert mixture.weights_of(config(), learned) is None
+    assert planning.weights_of(config(mix=["en-fr=2", "en--de=0.5"]), learned) == {FR: 2, DE: 0.5, DE.reversed: 0.5}
+    assert planning.weights_of(config(), learned) is None
 
 
 @pytest.mark.parametrize(
@@ -101,12 +100,12 @@ def test_weights_name_directions_or_both_ways() -> None:
 )
 def test_weights_that_cannot_be_meant_are_refused(mix: list[str], complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
-        mixture.weights_of(config(mix=mix), [FR, DE])
+        planning.weights_of(config(mix=mix), [FR, DE])
 
 
 def test_weights_and_temperature_exclude_each_other() -> None:
     with pytest.raises(InputError, match="exclude each other"):
-        mixture.weights_of(config(mix=["en-fr=1", "en-de=1"], mix_temperature=2.0), [FR, DE])
+        planning.weights_of(config(mix=["en-fr=1", "en-de=1"], mix_temperature=2.0), [FR, DE])
 
 
 def rehearsed(text: str) -> Direction:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from dragoman import __version__
 
 from dragoman.cli import (  # isort: skip  the order is that of the help
+    estimate_verb,  # noqa: F401
     train_verbs,  # noqa: F401
     launch_verbs,  # noqa: F401
     supervise_verb,  # noqa: F401

@@ -1,6 +1,5 @@
 """The answers of the verbs that look: as tables for people, or as JSON."""
 
-import itertools
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from dragoman.data.dump import Counted
     from dragoman.deploy.compare import Comparison
     from dragoman.deploy.export import Exported
-    from dragoman.estimate import Estimate
     from dragoman.store.record import CheckpointRecord
     from dragoman.training.ending import Ending
     from dragoman.training.prepared import PartReport, Report
@@ -256,42 +254,3 @@ def checks(found: "Iterable[Check]", as_json: bool) -> "list[Check]":
         worst = next((verdict for verdict in ("problem", "warning") if any(c.verdict == verdict for c in made)), "ok")
         print_json({"schema": 1, "verdict": worst, "checks": [check.to_json() for check in made]})
     return made
-
-
-def estimates(rows: "Sequence[Estimate]", all_ways: bool, as_json: bool) -> None:
-    """What fits where.
-
-    Args:
-        rows: All that was reckoned, those of one GPU and model together.
-        all_ways: Show every way to train, and not only the recommended one.
-        as_json: Print one JSON object instead.
-    """
-    if as_json:
-        print_json({"schema": 1, "estimates": [row.to_json() for row in rows]})
-        return
-    # Where nothing fits, the way that needs least says by how much.
-    for (machine, model), ways in itertools.groupby(rows, key=lambda row: (row.machine, row.model)):
-        found = list(ways)
-        if model == rows[0].model:
-            data(f"{machine.title}, {machine.memory_bytes / 2**30:,.1f} GiB, {machine.precision}")
-        data(f"  {model.rpartition('/')[2]}")
-        best = [row for row in found if row.recommended] or [min(found, key=lambda row: row.need_bytes)]
-        for row in found if all_ways else best:
-            data(_way(row))
-    longest = rows[0].longest
-    data(f"GiB: needed for the longest pair, {longest:,} tokens. tokens: source and target, of the largest microbatch.")
-
-
-def _way(row: "Estimate") -> str:
-    regime = row.regime
-    name = f"{regime.vocabulary} vocabulary, {regime.optimizer}"
-    if regime.adapter == "lora":
-        name = f"LoRA of rank {regime.lora_rank}, {regime.vocabulary} vocabulary"
-    if regime.gradient_checkpointing:
-        name += ", checkpointing"
-    sizes = f"{'*' if row.recommended else ' '} {name:47} {row.need_bytes / 2**30:6,.1f} GiB"
-    if not row.fits:
-        return f"  {sizes}  does not fit"
-    if row.tokens < row.longest:
-        return f"  {sizes} {row.tokens_alone:8,} tokens, if that is the whole step"
-    return f"  {sizes} {row.tokens:8,} tokens{', recommended' if row.recommended else ''}"

@@ -12,34 +12,6 @@ from dragoman.errors import ExitCode, InputError
 
 
 @verb(app, TRAIN)
-def estimate(
-    *,
-    gpu: Annotated[
-        list[str], Parameter(help="GPUs, such as `t4 l4`, or `cpu` for this machine; left out: all that are known.")
-    ] = [],  # noqa: B006  cyclopts never changes it
-    options: Options = RunConfig(),
-    config: ConfigFile = None,
-    json: AsJson = False,
-) -> None:
-    """Tell which models fit on which GPU, trained in which way, and with how many tokens at once.
-
-    Nothing is downloaded or measured: it is arithmetic over the sizes of models. Without --model it reckons with the
-    three sizes of NLLB-200. What options say is kept to; all other ways to train are compared.
-
-    Examples:
-
-        dragoman estimate
-
-        dragoman estimate --gpu t4 l4
-
-        dragoman estimate --gpu a100-40 --model facebook/nllb-200-3.3B --json
-    """
-    from dragoman.estimate import estimate as reckon
-
-    reports.estimates(reckon(settings.load(options, config), gpu), all_ways=bool(gpu), as_json=json)
-
-
-@verb(app, TRAIN)
 def prepare(
     *,
     shard: Annotated[

@@ -15,7 +15,6 @@ from dragoman.checkpoint.run_folder import CONFIG, run_folder, stored_config
 from dragoman.checkpoint.stored import stored_settings
 from dragoman.config import RunConfig
 from dragoman.errors import Damaged, InputError, StoreUnavailable
-from dragoman.languages import CODES
 from dragoman.model import memory, scratch
 from dragoman.model.regime import Regime, regime_of
 from dragoman.model.sizes import KNOWN, Sizes, of_file
@@ -124,8 +123,7 @@ def sizes_of(model: str, folder: Path) -> Sizes | None:
         if sizes := of_file(path):
             return sizes
     if preset := scratch.preset(model):
-        rows, inner = preset.pieces + len(CODES), 4 * preset.width
-        return Sizes(rows, preset.width, preset.layers, preset.layers, inner, inner, preset.heads)
+        return preset.sizes
     return KNOWN.get(model)
 
 
@@ -238,7 +236,7 @@ def gpu_memory(config: RunConfig, sizes: Sizes, regime: Regime, total: int, free
     need = memory.peak_bytes(sizes, regime if tokens >= fewest else alone, fewest) + memory.CONTEXT_BYTES
     facts = {"need_bytes": need, "total_bytes": total, "free_bytes": free, "microbatch_tokens": tokens}
     found = f"about {_gib(need)} needed to train; {_gib(total)} there, {_gib(free)} free"
-    hint = "dragoman estimate shows what fits: --vocabulary active, --adapter lora, or a smaller --model"
+    hint = "dragoman estimate --memory shows what fits: --vocabulary active, --adapter lora, or a smaller --model"
     if total < least:
         return Check("GPU memory", "problem", found, hint, facts)
     if tokens < longest:

@@ -7,6 +7,8 @@ from dragoman.config import RunConfig
 from dragoman.model.sizes import Sizes
 
 Precision = Literal["fp32", "bf16", "fp16"]
+STATIC_TOKENS = 8192
+"""Source and target tokens of a microbatch from which on a GPU is busy, and padding it costs more than it saves."""
 
 
 @dataclass(frozen=True)

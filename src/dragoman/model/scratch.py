@@ -7,49 +7,18 @@ of dragoman treats them as the real thing.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dragoman.errors import InputError
 from dragoman.languages import CODES
 from dragoman.model import vocabulary
 from dragoman.model.nllb import be_quiet
+from dragoman.model.presets import PREFIX, PRESETS, Preset, preset
 
-PREFIX = "scratch:"
+__all__ = ["ALPHABET", "PREFIX", "PRESETS", "Preset", "build", "build_model", "build_tokenizer", "preset", "texts"]
+
 ALPHABET = 1000
 """Most characters that a vocabulary can write; all others are `<unk>`."""
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Sizes of a model from scratch."""
-
-    width: int
-    layers: int
-    """In the encoder, and again in the decoder."""
-    heads: int
-    pieces: int
-    """Subword pieces, besides specials and codes."""
-
-
-PRESETS = {
-    "tiny": Preset(width=128, layers=2, heads=4, pieces=2000),
-    "small": Preset(width=256, layers=3, heads=8, pieces=8000),
-}
-
-
-def preset(name: str) -> Preset | None:
-    """The preset that `--model scratch:NAME` names; None when it is no scratch model.
-
-    Raises:
-        InputError: There is no such preset.
-    """
-    if not name.startswith(PREFIX):
-        return None
-    if name.removeprefix(PREFIX) not in PRESETS:
-        raise InputError(f"--model: there is no {name}", " or ".join(PREFIX + known for known in PRESETS))
-    return PRESETS[name.removeprefix(PREFIX)]
 
 
 def build(folder: Path, texts: Iterable[str], sizes: Preset, seed: int) -> None:

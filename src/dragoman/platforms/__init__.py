@@ -1,17 +1,22 @@
 """Where people train: what each platform does to a run, and what it costs.
 
 One dated file, `facts.yaml`, holds what vendors say; nothing here asks a network, and
-nothing else in the code knows a price.
+nothing else in the code knows a price. Prices that `dragoman estimate --refresh` was told
+lie in a file of the user's cache, and outdo those of the package.
 """
 
 import difflib
+import json
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict
 
+from dragoman import host
 from dragoman.errors import InputError
 
 
@@ -70,6 +75,10 @@ class Platform(_Fact):
     """Whether the platform ends a machine at a time that is set at its creation; else the machine must end itself."""
     has_spot: bool = True
     """Whether cheaper machines that may be taken away exist, where machines are let."""
+    needs: str = ""
+    """What an account must have before it gets a machine, besides a way to pay."""
+    as_of: str
+    """When its prices were read: a month, or the day on which it answered itself."""
     sources: tuple[str, ...]
     """Pages in which this was read."""
     offers: tuple[Offer, ...]
@@ -93,6 +102,15 @@ class Platform(_Fact):
         return offer.session_hours or self.session_hours
 
 
+class Hub(_Fact):
+    """What the Hub does to a store."""
+
+    private_gb: float
+    """Gigabytes of private repositories that a free account may hold."""
+    sources: tuple[str, ...]
+    """Pages in which this was read."""
+
+
 @cache
 def _facts() -> dict[str, Any]:
     return yaml.safe_load(resources.files("dragoman.platforms").joinpath("facts.yaml").read_text("utf-8"))
@@ -103,10 +121,46 @@ def as_of() -> str:
     return str(_facts()["as_of"])
 
 
-@cache
+def hub() -> Hub:
+    """What the Hub does to a store."""
+    return Hub(**_facts()["hub"])
+
+
 def every() -> dict[str, Platform]:
-    """All platforms by name, in the order in which they are shown."""
-    return {name: Platform(name=name, **facts) for name, facts in _facts()["platforms"].items()}
+    """All platforms by name, in the order in which they are shown, with the newest prices that are known here."""
+    told = told_prices()
+    return {name: _platform(name, facts, told.get(name, {})) for name, facts in _facts()["platforms"].items()}
+
+
+def _platform(name: str, facts: Mapping[str, Any], told: Mapping[str, Any]) -> Platform:
+    """A platform, with what it was asked last; what that names and the package does not is left out."""
+    prices: Mapping[str, float] = told.get("usd_per_hour", {})
+    newer = [
+        offer | {"usd_per_hour": prices[offer["flavor"]]} if offer["flavor"] in prices else offer
+        for offer in facts["offers"]
+    ]
+    # The first one stays the cheapest, which is what a person gets who names no GPU.
+    newer.sort(key=lambda offer: offer.get("usd_per_hour", float("inf")))
+    return Platform.model_validate({**facts, "name": name, "as_of": told.get("as_of", as_of()), "offers": newer})
+
+
+def price_file() -> Path:
+    """Where this user's newer prices lie."""
+    return host.cache_folder() / "prices.json"
+
+
+def told_prices() -> dict[str, Any]:
+    """Per platform the day on which it answered (`as_of`), and `usd_per_hour` by flavor; nothing without that file."""
+    try:
+        found = json.loads(price_file().read_text("utf-8"))
+        return {name: _checked(told) for name, told in found.items() if name in _facts()["platforms"]}
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        return {}
+
+
+def _checked(told: Mapping[str, Any]) -> dict[str, Any]:
+    prices = {str(flavor): float(price) for flavor, price in told["usd_per_hour"].items()}
+    return {"as_of": str(told["as_of"]), "usd_per_hour": prices}
 
 
 def find(name: str) -> Platform:

@@ -17,10 +17,9 @@ from dragoman.model import layout
 from dragoman.model.active import ActiveVocabulary
 from dragoman.model.layout import Layout, Shape
 from dragoman.model.loss import Negatives
+from dragoman.model.regime import STATIC_TOKENS
 from dragoman.training.seeds import seed_of
 
-STATIC_TOKENS = 8192
-"""Source and target tokens of a microbatch from which on a GPU is busy, and padding costs more than it saves."""
 NO_TOKEN = -1
 """Label of a place in a row where there is no token."""
 

@@ -76,7 +76,7 @@ def fit(
     if tokens < longest:
         needed = memory.peak_bytes(sizes, regime, longest) / 2**30
         warning = f"memory may run out: about {needed:.1f} GiB are needed, {free / 2**30:.1f} GiB are free"
-        warning += "; dragoman estimate shows what fits"
+        warning += "; dragoman estimate --memory shows what fits"
     return Fit(max(1, tokens), regime.gradient_checkpointing, warning)
 
 

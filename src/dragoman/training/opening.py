@@ -11,11 +11,12 @@ from dragoman import journal
 from dragoman.checkpoint.replicate import url_of
 from dragoman.checkpoint.run_folder import CONFIG, JOURNAL, run_folder
 from dragoman.config import RunConfig
+from dragoman.data import planning
 from dragoman.data.filters import langid
 from dragoman.errors import InputError
 from dragoman.store.disk import Disk
 from dragoman.store.local import FolderStore
-from dragoman.training import inputs, mixture
+from dragoman.training import inputs
 
 
 def check(config: RunConfig) -> Path:
@@ -25,7 +26,7 @@ def check(config: RunConfig) -> Path:
         InputError: Languages or store are wrong, or a package is missing.
     """
     folder = run_folder(config)
-    mixture.weights_of(config, inputs.directions_of(config))
+    planning.weights_of(config, inputs.directions_of(config))
     if config.data.langid:
         langid.check()
     url = url_of(config, folder)

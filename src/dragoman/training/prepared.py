@@ -10,13 +10,13 @@ from dragoman.checkpoint.log import RunLog
 from dragoman.checkpoint.run_folder import JOURNAL, compare, stored_config
 from dragoman.config import RunConfig
 from dragoman.data import dump as dumping
-from dragoman.data import shares
+from dragoman.data import planning, shares
 from dragoman.data.corpus import Corpus
 from dragoman.data.dump import Counted
 from dragoman.errors import InputError
 from dragoman.journal import Event, Journal
 from dragoman.store.disk import Disk
-from dragoman.training import inputs, mixture, opening
+from dragoman.training import inputs, opening
 from dragoman.training.pinning import pinned
 
 
@@ -103,7 +103,7 @@ def prepare(
 
 
 def _mix(config: RunConfig, corpus: Corpus) -> dict[str, int] | None:
-    mix = mixture.mix_for(config, corpus)
+    mix = planning.mix_for(config, corpus)
     if mix is None:
         return None
     return {str(way): part.quota for way, part in zip(corpus.directions, mix.parts, strict=True)}

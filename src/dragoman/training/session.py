@@ -17,6 +17,7 @@ from dragoman import host
 from dragoman.checkpoint.log import RunLog
 from dragoman.checkpoint.run_folder import CONFIG, JOURNAL, compare, stored_config
 from dragoman.config import RunConfig
+from dragoman.data import planning
 from dragoman.data.batch_plan import BatchPlan
 from dragoman.data.corpus import Corpus
 from dragoman.data.loader import Loader
@@ -147,7 +148,7 @@ def open_session(
     if begun:
         durable_store.bring_corpus(durable, store, begun.corpus)
     made = inputs.obtain(config, folder, journal, store.disk, begun)
-    plan = trainee.plan_of(config, made.corpus)
+    plan = planning.plan_of(config, made.corpus)
     ready = trainee.load(config, arithmetic, made, plan, journal)
     durable_store.hold(durable, config, log, folder)
     if begun is None and durable and durable.newest:

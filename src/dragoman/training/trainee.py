@@ -11,7 +11,6 @@ from dragoman.checkpoint.run_folder import run_folder
 from dragoman.config import ModelConfig, RunConfig
 from dragoman.data import normalization
 from dragoman.data.batch_plan import BatchPlan
-from dragoman.data.corpus import Corpus
 from dragoman.data.loader import Loader
 from dragoman.data.normalization import Normalization
 from dragoman.errors import InputError
@@ -20,7 +19,7 @@ from dragoman.model import adapters, nllb
 from dragoman.model.active import ActiveVocabulary
 from dragoman.model.new_rows import NewRows
 from dragoman.model.vocabulary import check_codes
-from dragoman.training import fitting, mixture
+from dragoman.training import fitting
 from dragoman.training.feed import Feed
 from dragoman.training.fitting import Fit
 from dragoman.training.forward import Forward
@@ -103,14 +102,6 @@ def graphs_of(forward: Forward, config: RunConfig, warn: Callable[[str], None]) 
         return None
     trained = [parameter for parameter in forward.model.parameters() if parameter.requires_grad]
     return Graphs(trained, cuda_recorder(), warn)
-
-
-def plan_of(config: RunConfig, corpus: Corpus) -> BatchPlan:
-    """The order of the run's pairs."""
-    training, num_pairs = config.training, corpus.manifest["splits"]["train"]["count"]
-    mix = mixture.mix_for(config, corpus)
-    per_step = mixture.pairs_per_step(config, corpus, mix)
-    return BatchPlan(num_pairs, per_step, training.seed, training.epochs, training.max_steps, mix)
 
 
 def set_up_torch(config: RunConfig) -> Arithmetic:

@@ -19,7 +19,18 @@ from dragoman.data.sources.rows import BadRow, OnBadRows, Pair, Rows, Source
 from dragoman.errors import InputError
 from dragoman.languages import Direction, new_among
 
-__all__ = ["BadRow", "InlineTags", "OnBadRows", "Pair", "Rows", "Source", "check_data", "open_sources", "pinned"]
+__all__ = [
+    "BadRow",
+    "InlineTags",
+    "OnBadRows",
+    "Pair",
+    "Rows",
+    "Source",
+    "are_local",
+    "check_data",
+    "open_sources",
+    "pinned",
+]
 
 
 def open_sources(
@@ -84,6 +95,11 @@ def check_data(data: Sequence[str], directions: Sequence[Direction]) -> None:
                 f"--data {entry.text}: two columns that name no languages cannot serve {trained} alike",
                 f"say which it holds: --data {directions[0]}={entry.place}",
             )
+
+
+def are_local(data: Sequence[str], new: Sequence[str] = ()) -> bool:
+    """Whether all entries of `--data` are read without asking the Hub."""
+    return not any(data_set_of(entry) for entry in entries.parse(data, new))
 
 
 def pinned(data: Sequence[str], stored: Sequence[str] = ()) -> list[str]:

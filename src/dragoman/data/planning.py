@@ -1,11 +1,12 @@
-"""The mix of a run: what its options say about its corpus."""
+"""The plan of a run: what its options say about its corpus, or about a number of pairs when there is none yet."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from dragoman.config import RunConfig
 from dragoman.data import replay
+from dragoman.data.batch_plan import BatchPlan
 from dragoman.data.corpus import Corpus
 from dragoman.data.loader import OVERHEAD
 from dragoman.data.mixing import Mix, mix_of
@@ -46,20 +47,40 @@ def weights_of(config: RunConfig, learned: Sequence[Direction]) -> dict[Directio
 def mix_for(config: RunConfig, corpus: Corpus) -> Mix | None:
     """The mix of a run with its corpus; None when every pair occurs once in an epoch."""
     pairs = corpus.counts("train")
-    counts = {way: pairs[str(way)] for way in corpus.directions}
+    return mix_of_counts(config, {way: pairs[str(way)] for way in corpus.directions})
+
+
+def mix_of_counts(config: RunConfig, counts: Mapping[Direction, int]) -> Mix | None:
+    """The same for so many training pairs of each direction, those to rehearse behind those to learn."""
     weights = weights_of(config, [way for way in counts if not way.is_replay])
     return mix_of(counts, weights, config.training.mix_temperature, replay.shares(config.data, counts))
 
 
-def pairs_per_step(config: RunConfig, corpus: Corpus, mix: Mix | None) -> int:
-    """Pairs that form one optimizer step: as the options say, or as many as have `--batch-tokens` on average."""
-    if not config.training.batch_tokens:
-        return config.pairs_per_step
-    num_pairs, target_tokens = _epoch(corpus, mix)
-    return max(1, round(config.training.batch_tokens * num_pairs / target_tokens))
+def plan_of(config: RunConfig, corpus: Corpus) -> BatchPlan:
+    """The order of the run's pairs."""
+    mix = mix_for(config, corpus)
+    per_step = config.pairs_per_step
+    if config.training.batch_tokens:
+        per_step = pairs_with(config.training.batch_tokens, *epoch_tokens(corpus, mix))
+    return plan_of_counts(config, corpus.manifest["splits"]["train"]["count"], per_step, mix)
 
 
-def _epoch(corpus: Corpus, mix: Mix | None) -> tuple[int, float]:
+def plan_of_counts(config: RunConfig, num_pairs: int, per_step: int, mix: Mix | None) -> BatchPlan:
+    """The same for so many pairs, and so many of them in a step.
+
+    Raises:
+        InputError: There is no pair.
+    """
+    training = config.training
+    return BatchPlan(num_pairs, per_step, training.seed, training.epochs, training.max_steps, mix)
+
+
+def pairs_with(batch_tokens: int, num_pairs: int, target_tokens: float) -> int:
+    """How many pairs have `batch_tokens` target tokens on average, where `num_pairs` have `target_tokens`."""
+    return max(1, round(batch_tokens * num_pairs / target_tokens))
+
+
+def epoch_tokens(corpus: Corpus, mix: Mix | None) -> tuple[int, float]:
     """Pairs of an epoch and their target tokens, codes and `</s>` included.
 
     With a mix they are reckoned from pairs at even distances: a large corpus is not read.

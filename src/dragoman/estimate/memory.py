@@ -12,13 +12,13 @@ from typing import Any, Literal
 from dragoman import gpus, host
 from dragoman.config import RunConfig
 from dragoman.errors import InputError
-from dragoman.model import memory
+from dragoman.model import memory, presets
 from dragoman.model.regime import Precision, Regime, regime_of
 from dragoman.model.sizes import KNOWN, Sizes, of_file
 
 MODELS = ("facebook/nllb-200-distilled-600M", "facebook/nllb-200-distilled-1.3B", "facebook/nllb-200-3.3B")
 """Reckoned with when no model is named."""
-WAYS: tuple[dict[str, str], ...] = (
+_WAYS: tuple[dict[str, str], ...] = (
     {"vocabulary": "active", "optimizer": "adamw", "adapter": "none"},
     {"vocabulary": "full", "optimizer": "adamw", "adapter": "none"},
     {"vocabulary": "active", "optimizer": "adamw8bit", "adapter": "none"},
@@ -42,13 +42,18 @@ class Machine:
     precision: Precision
 
     @property
+    def gpu(self) -> gpus.Gpu | None:
+        """None when it has none."""
+        return gpus.GPUS.get(self.name)
+
+    @property
     def free_bytes(self) -> int:
         """Left for training."""
         return max(0, self.memory_bytes - self.overhead_bytes)
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Way:
     """One way to train one model on one machine."""
 
     machine: Machine
@@ -84,7 +89,7 @@ class Estimate:
         return {"gpu": self.machine.name, "model": self.model, **facts, "fits": self.fits, **ours}
 
 
-def estimate(config: RunConfig, names: Sequence[str]) -> list[Estimate]:
+def ways(config: RunConfig, names: Sequence[str]) -> list[Way]:
     """Every way to train on each machine; what the options say is not varied.
 
     Args:
@@ -115,10 +120,15 @@ def machine(name: str, config: RunConfig) -> Machine:
         free = host.free_memory_bytes()
         return Machine(gpus.CPU, "CPU, what is free now", free, memory.PROCESS_BYTES, "cpu", precision)
     gpu = gpus.find(name)
-    if asked == "bf16" and gpu.precision != "bf16":
+    if not can_compute(config, gpu):
         raise InputError(f"--precision bf16: {gpu.name} only emulates it", "--precision fp16")
     precision = gpu.precision if asked == "auto" else asked
     return Machine(name.lower(), gpu.name, gpu.memory_bytes, memory.CONTEXT_BYTES, "cuda", precision)
+
+
+def can_compute(config: RunConfig, gpu: gpus.Gpu) -> bool:
+    """Whether a GPU has the arithmetic of `--precision`, and does not emulate it."""
+    return config.training.precision != "bf16" or gpu.precision == "bf16"
 
 
 def sizes_of(model: str) -> Sizes:
@@ -129,16 +139,16 @@ def sizes_of(model: str) -> Sizes:
     """
     if found := of_file(Path(model).expanduser() / "config.json") or KNOWN.get(model):
         return found
-    if model.startswith("scratch:"):
-        raise InputError(f"--model: {model} is so small that it trains anywhere", "a model of NLLB-200")
+    if small := presets.preset(model):
+        return small.sizes
     raise InputError(f"--model: the size of {model} is not known here", f"a folder with config.json, or {MODELS[0]}")
 
 
-def _ways(config: RunConfig, place: Machine, model: str, sizes: Sizes) -> Iterator[Estimate]:
+def _ways(config: RunConfig, place: Machine, model: str, sizes: Sizes) -> Iterator[Way]:
     base = regime_of(config, place.device, place.precision)
     given = config.given()
     regimes = dict.fromkeys(
-        replace(base, **{name: value for name, value in way.items() if name not in given}) for way in WAYS
+        replace(base, **{name: value for name, value in way.items() if name not in given}) for way in _WAYS
     )
     decided = given.get("gradient_checkpointing", "auto") != "auto"
     rows = [_one(config, place, model, sizes, regime, decided) for regime in regimes]
@@ -148,11 +158,29 @@ def _ways(config: RunConfig, place: Machine, model: str, sizes: Sizes) -> Iterat
         yield replace(row, recommended=row is best)
 
 
-def _one(config: RunConfig, place: Machine, model: str, sizes: Sizes, regime: Regime, decided: bool) -> Estimate:
+def as_configured(config: RunConfig, place: Machine, rows: int | None = None) -> Way:
+    """How a run would be trained on a machine, every option as it is.
+
+    Args:
+        config: The options.
+        place: The machine.
+        rows: Those that an active vocabulary trains, where a corpus tells.
+
+    Raises:
+        InputError: The model is not known.
+    """
+    regime = regime_of(config, place.device, place.precision)
+    if rows:
+        regime = replace(regime, active_rows=rows)
+    decided = config.training.gradient_checkpointing != "auto"
+    return _one(config, place, config.model.model, sizes_of(config.model.model), regime, decided)
+
+
+def _one(config: RunConfig, place: Machine, model: str, sizes: Sizes, regime: Regime, decided: bool) -> Way:
     free, longest = place.free_bytes, 2 * config.data.max_tokens
     if not decided:
         regime = memory.with_checkpointing(sizes, regime, free)
-    return Estimate(
+    return Way(
         machine=place,
         model=model,
         regime=regime,

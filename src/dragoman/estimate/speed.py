@@ -1,0 +1,155 @@
+"""How long steps take on a machine that nobody measured: a model, with what it does not know as a range.
+
+Three things take time in a forward and backward pass: starting kernels, moving weights, and
+products. The first goes on beside the other two, so the longer one counts; the optimizer's
+pass over weights and moments comes on top, once a step. Data sheets give peaks; which share
+of them is reached nobody says, so a fast and a slow assumption are reckoned with
+(`docs/explain/estimate.md`).
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from dragoman.estimate.span import Span
+from dragoman.estimate.work import Work
+from dragoman.gpus import Gpu
+from dragoman.model import memory
+from dragoman.model.regime import STATIC_TOKENS, Regime
+from dragoman.model.sizes import Sizes
+
+KERNELS_PER_LAYER = 133
+"""Started for one layer of a training pass, forward and backward: 3,200 for the 24 layers of the 600M."""
+DECODE_KERNELS_PER_LAYER = 40
+"""Started for one layer of the decoder to write one token of each sentence of a batch."""
+PASS_BYTES = 20
+"""Moved for each trained weight in a pass: read in float32, written and read twice as halves, its gradient added."""
+UPDATE_BYTES = {"adamw": 32, "adamw8bit": 20, "adafactor": 20}
+"""Moved for each trained weight in an update: weight, gradient and moments read and written, the norm read."""
+CPU_CORE_FLOPS = Span(25e9, 100e9)
+"""Operations per second that training reaches on one core; 97e9 of an AVX-512 core were measured
+(`bench/speed_cpu_2026-11-25.md`: 41.6 tokens/s of the 600M)."""
+RECIPE_PAIRS, RECIPE_PASSES = 16, 4
+"""Of a step in the starting document: 4 pairs, accumulated 4 times."""
+RECIPE_PADDING = 0.41
+"""Share of its positions without a token (`bench/speed_cpu_2026-11-25.md`)."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What of a GPU's peaks is reached; no data sheet says."""
+
+    products: float
+    """Share of the operations per second."""
+    bandwidth: float
+    """Share of the bytes per second."""
+    launch_seconds: float
+    """To start one kernel, from Python."""
+
+
+SLOW, FAST = Reach(0.20, 0.55, 12e-6), Reach(0.50, 0.85, 5e-6)
+"""Between these two a GPU is assumed to be."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step computes."""
+
+    passes: int
+    """Microbatches."""
+    source_tokens: float
+    """Padding included."""
+    target_tokens: float
+    graphed: bool = False
+    """Whether a GPU repeats it as one graph, and starts no kernels one by one."""
+
+
+def step_of(work: Work, regime: Regime, microbatch_tokens: int, *, static_shapes: bool = False) -> Step:
+    """A step of ours: no padding, as few microbatches as memory allows; the reference forward pads like the recipe.
+
+    Args:
+        work: What a run has to do.
+        regime: How it is trained.
+        microbatch_tokens: Most source and target tokens that are computed at once.
+        static_shapes: Whether small microbatches become graphs.
+    """
+    padding = 1 / (1 - RECIPE_PADDING) if regime.forward == "reference" else 1.0
+    source, target = work.source_per_step * padding, work.target_per_step * padding
+    passes = math.ceil((source + target) / max(1, microbatch_tokens))
+    return Step(passes, source, target, static_shapes and (source + target) / passes <= STATIC_TOKENS)
+
+
+def recipe_step(tokens_per_pair: float) -> Step:
+    """A step of the recipe that the starting document shows."""
+    tokens = RECIPE_PAIRS * tokens_per_pair / (1 - RECIPE_PADDING)
+    return Step(RECIPE_PASSES, tokens, tokens)
+
+
+def recipe_regime(regime: Regime) -> Regime:
+    """How the recipe trains on the same machine: all rows, every weight, nothing computed twice."""
+    way = {"vocabulary": "full", "optimizer": "adamw", "adapter": "none", "forward": "reference"}
+    return replace(regime, **way, gradient_checkpointing=False)
+
+
+def step_seconds(sizes: Sizes, regime: Regime, gpu: Gpu, step: Step) -> Span:
+    """How long a step takes on a GPU."""
+    return Span(*(_step_seconds(sizes, regime, gpu, step, reach) for reach in (FAST, SLOW)))
+
+
+def cpu_step_seconds(sizes: Sizes, regime: Regime, num_cores: int, step: Step) -> Span:
+    """How long a step takes on a CPU that nobody measured."""
+    work = flops(sizes, regime, step)
+    return Span(work / CPU_CORE_FLOPS.high / num_cores, work / CPU_CORE_FLOPS.low / num_cores)
+
+
+def flops(sizes: Sizes, regime: Regime, step: Step) -> float:
+    """Operations of a step: two for each weight and token forward, and twice that backward.
+
+    Attention's own products are left out: less than 2 % for sentences of 25 tokens (Kaplan et al. 2020, section 2.1).
+    """
+    encoder, decoder = _layer_weights(sizes)
+    # Frozen matrices have no gradient of their own; layers that are computed twice go forward once more.
+    layers = (4 if regime.adapter == "lora" else 6) + (2 if regime.gradient_checkpointing else 0)
+    head = 4 if regime.adapter == "lora" else 6
+    rows = regime.rows(sizes) + regime.frozen_rows(sizes)
+    inside = layers * (encoder * step.source_tokens + decoder * step.target_tokens)
+    return inside + head * rows * sizes.width * step.target_tokens
+
+
+def decode_seconds(sizes: Sizes, num_batches: float, tokens: float) -> Span:
+    """How long any GPU decodes: a batch's tokens come one after the other, and starting kernels takes all the time.
+
+    Args:
+        sizes: The model.
+        num_batches: How many there are.
+        tokens: Of the longest sentence of one of them.
+    """
+    kernels = num_batches * tokens * DECODE_KERNELS_PER_LAYER * sizes.decoder_layers
+    # Between two tokens transformers' `generate` does about as much again in Python.
+    return Span(2 * kernels * FAST.launch_seconds, 2 * kernels * SLOW.launch_seconds)
+
+
+def cpu_decode_seconds(sizes: Sizes, num_cores: int, tokens: float) -> Span:
+    """How long a CPU decodes so many tokens."""
+    encoder, decoder = _layer_weights(sizes)
+    work = 2 * tokens * (encoder + decoder + sizes.vocabulary * sizes.width)
+    return Span(work / CPU_CORE_FLOPS.high / num_cores, work / CPU_CORE_FLOPS.low / num_cores)
+
+
+def _layer_weights(sizes: Sizes) -> tuple[int, int]:
+    """Weights that each source token and each target token meets, the embedding left out."""
+    encoder = sizes.encoder_layers * (4 * sizes.width**2 + 2 * sizes.width * sizes.encoder_inner)
+    return encoder, sum(rows * columns for rows, columns in sizes.matrices()) - encoder
+
+
+def _step_seconds(sizes: Sizes, regime: Regime, gpu: Gpu, step: Step, reach: Reach) -> float:
+    peak = (gpu.half_tflops if regime.is_half else gpu.float_tflops) * 1e12
+    bandwidth = gpu.gb_per_second * 1e9 * reach.bandwidth
+    trained = memory.trained_parameters(sizes, regime)
+    held = regime.rows(sizes) * sizes.width + sizes.layer_parameters
+    products = flops(sizes, regime, step) / (peak * reach.products)
+    weights = step.passes * PASS_BYTES * held / bandwidth
+    layers = sizes.encoder_layers + sizes.decoder_layers
+    starting = 0.0 if step.graphed else step.passes * KERNELS_PER_LAYER * layers * reach.launch_seconds
+    if regime.gradient_checkpointing:
+        starting *= 4 / 3
+    return max(starting, products + weights) + UPDATE_BYTES[regime.optimizer] * trained / bandwidth
