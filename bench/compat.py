@@ -50,7 +50,13 @@ options = dict(model=run, new_language="qaa_Latn", like="fra_Latn", language_pai
 assert dragoman(train_args(folder, **options, data=f"en-qaa={{new}}", output=folder / "taught")) == 0
 assert dragoman(["export", str(run), "--trim", "--output", str(folder / "trimmed")]) == 0
 """
-TESTS = ["tests/unit/test_nllb.py", "tests/compat", "tests/store/test_hub.py", "tests/store/test_hub_faults.py"]
+TESTS = [
+    "tests/unit/test_nllb.py",
+    "tests/compat",
+    "tests/store/test_hub.py",
+    "tests/store/test_hub_faults.py",
+    "tests/unit/test_launch_jobs.py",
+]
 """Tests that look at what the other versions do."""
 
 
