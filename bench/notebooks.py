@@ -3,7 +3,7 @@
 Makes the wheel that `dragoman launch` carries, and one environment below `.venv-notebooks/` with
 the transformers and huggingface_hub that Colab's image had in November 2026 (torch as in
 constraints.txt, this machine's Python), and runs the notebooks' own cells there, each time without
-dragoman at first:
+dragoman, and what it needs besides, at first:
 
     nowhere       no wheel, and none in the index: a message says what to bring, and nothing is trained
     beside        the wheel lies beside the notebook
@@ -113,7 +113,6 @@ def versions(python: Path) -> str:
 def in_image(python: Path, name: str, where: str) -> str:
     """Run a notebook in the image, without dragoman at first; returns what happened."""
     pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "uninstall", "--yes", "dragoman"], check=True, capture_output=True)
     before = listed(python)
     with tempfile.TemporaryDirectory(prefix="dragoman-notebooks-") as made, HubStandIn() as hub:
         began = time.monotonic()
@@ -123,18 +122,19 @@ def in_image(python: Path, name: str, where: str) -> str:
         seconds = time.monotonic() - began
         repositories = [seen.path for seen in hub.requests if "/repos/create" in seen.path and where == "nowhere"]
     after = listed(python)
+    broken = subprocess.run([*pip, "check"], capture_output=True, text=True).stdout.strip()
+    if new := [package for package in after if package not in before]:
+        subprocess.run([*pip, "uninstall", "--yes", *new], check=True, capture_output=True)
     moved = {package: after[package] for package in before if after.get(package) != before[package]}
-    if moved:
-        raise Wrong(f"replaced: {moved}")
+    if moved or broken:
+        raise Wrong(f"replaced: {moved}; {broken}")
     if where == "nowhere":
         if not message.startswith("STOPPED: pip could not install dragoman") or repositories:
             raise Wrong(message or "it went on")
         return f"`{message.splitlines()[0]}`; nothing was trained"
     if message:
         raise Wrong(message)
-    subprocess.run([*pip, "check"], check=True, capture_output=True)
-    new = len(after) - len(before)
-    return f"installed with {new - 1} new packages and none replaced, trained to its end, translated; {seconds:,.0f} s"
+    return f"{len(new)} packages installed and none replaced, trained to its end, translated; {seconds:,.0f} s"
 
 
 def prepared(folder: Path, hub: HubStandIn, python: Path, name: str, where: str) -> Page:
