@@ -38,7 +38,7 @@ def machine(name: str, *, ago: float, lasted: float | None = None, step: int = 0
         epoch=1,
         step=step,
     )
-    started = Started(seq=2, nonce="b", time=claim.time, claim=claim.nonce, id="1", url="")
+    started = Started(seq=2, nonce="b", time=claim.time, claim=claim.nonce, client=name, id="1", url="")
     if lasted is None:
         return Machine(claim, started)
     time = claim.time + lasted * HOUR
@@ -245,11 +245,11 @@ def test_entries_of_a_ledger_are_read_as_they_were_written(tmp_path: Path) -> No
     claim = machine("runpod", ago=1).claim
     assert ledger.claim(claim) is not None
     assert Ledger(store).claim(claim.model_copy(update={"nonce": "other"})) is None
-    started = ledger.add(Started, NOW, claim=claim.nonce, id="pod", url="https://pod")
+    started = ledger.add(Started, NOW, claim=claim.nonce, client="sky", id="pod", url="https://pod")
     (found,) = Ledger(store).machines
     assert (found.claim, found.started, found.ended) == (claim, started, None)
     assert found.handle is not None
-    assert found.handle.id == "pod"
+    assert (found.handle.platform, found.handle.id) == ("sky", "pod")
 
 
 def test_a_trainer_that_was_replaced_publishes_nothing(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """What is shown before a machine is started, and what to do with it then."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,9 +78,10 @@ def launched(handle: "Handle", job: "Job", facts: Mapping[str, Any], as_json: bo
     data(f"stop paying: dragoman stop {words(handle)}")
 
 
-def stopped(handle: "Handle", as_json: bool) -> None:
-    """The machine that is not paid for any more."""
-    if as_json:
-        print_json({"handle": words(handle), "released": True})
-        return
-    data(f"released: {words(handle)}")
+def stopped(handles: "Sequence[Handle]", as_json: bool) -> None:
+    """The machines that are not paid for any more."""
+    for handle in handles:
+        if as_json:
+            print_json({"handle": words(handle), "released": True})
+        else:
+            data(f"released: {words(handle)}")

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from dragoman.cli import launch_reports as reports
 from dragoman.cli import output, settings
 from dragoman.cli.grammar import TRAIN, AsJson, app, verb
-from dragoman.errors import InputError
+from dragoman.errors import DragomanError, InputError
 from dragoman.launch.options import LaunchOptions
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def launch(
 @verb(app, TRAIN)
 def stop(
     machine: Annotated[
-        str, Parameter(help="PLATFORM:ID as `launch` said, or the store or name of a run that was started from here.")
+        str, Parameter(help="PLATFORM:ID as `launch` said, or the store of a run, or the name of one started here.")
     ],
     /,
     *,
@@ -94,11 +94,19 @@ def stop(
 
         dragoman stop hf://USER/fine-tuned-nllb-600M
     """
-    from dragoman.launch import clients, started
+    from dragoman.launch import clients, hiring, started
 
-    handle = started.find(machine)
-    clients.client_for(handle.platform).release(handle)
-    reports.stopped(handle, as_json=json)
+    found = started.find(machine)
+    if found is None:
+        reports.stopped(hiring.stopped(machine, time.time), as_json=json)
+        return
+    clients.client_for(found.handle.platform).release(found.handle)
+    if found.store:
+        try:
+            hiring.ended(found.store, found.handle, time.time)
+        except DragomanError as error:
+            output.say(f"released, but that is not written down in its store: {error.message}")
+    reports.stopped([found.handle], as_json=json)
 
 
 def _planned(config: "RunConfig", said: LaunchOptions, platform: str) -> "tuple[Job, Plan]":
@@ -117,29 +125,25 @@ def _chosen(config: "RunConfig", said: LaunchOptions) -> "tuple[Job, Plan, list[
 
 
 def _ranked(config: "RunConfig", said: LaunchOptions) -> "Iterator[Candidate]":
-    """Every machine that is known, by its price an hour, and whether the model fits.
-
-    To be replaced by the ranking of `estimate`, which knows speed, sessions and risk.
-    """
-    from dragoman import platforms
+    """Every machine that is known, the best first, by what `estimate` says of it."""
+    from dragoman.estimate import ranking
+    from dragoman.estimate.work import work_of
     from dragoman.launch.auto import Candidate
 
-    every = [(place, offer) for place in platforms.every().values() for offer in place.offers]
-    wanted = [(place, offer) for place, offer in every if said.gpu in (None, offer.gpu, offer.flavor)]
-    for place, offer in sorted(wanted, key=lambda one: one[1].usd_per_hour or 0.0):
-        fits, why = _fits(config, offer.gpu)
-        price = f"${offer.usd_per_hour:.2f} an hour" if offer.usd_per_hour else "no price by the hour"
-        yield Candidate(place, offer, f"{price}; {why}", fits)
-
-
-def _fits(config: "RunConfig", gpu: str) -> tuple[bool, str]:
-    from dragoman.estimate import estimate
-
-    if config.model.model.startswith("scratch:"):
-        return True, "a scratch model fits anywhere"
-    row = estimate(config, [gpu])[0]
-    need = f"needs {row.need_bytes / 2**30:.1f} of {row.machine.memory_bytes / 2**30:.1f} GiB"
-    return row.fits, f"fits, {need}" if row.fits else f"does not fit, {need}"
+    budget = ranking.Budget(max_usd=said.max_usd)
+    ranked = ranking.rank(config, work_of(config), budget=budget)
+    for one in ranked.options:
+        if said.gpu not in (None, one.offer.gpu, one.offer.flavor):
+            continue
+        takes = (
+            f"{one.machine_hours.low:.1f} to {one.machine_hours.high:.1f} h, ${one.usd.low:.2f} to ${one.usd.high:.2f}"
+        )
+        if not one.is_possible:
+            yield Candidate(one.platform, one.offer, "the run does not fit, or comes not forward in a session", False)
+        elif not budget.allows(one):
+            yield Candidate(one.platform, one.offer, f"may cost more than is allowed: {takes}", False)
+        else:
+            yield Candidate(one.platform, one.offer, "; ".join([takes, *ranked.reasons(one), *one.risks]))
 
 
 def _check(preview: "Preview") -> None:
@@ -171,11 +175,8 @@ def _confirm(preview: "Preview", yes: bool) -> None:
 
 
 def _start(job: "Job", plan: "Plan") -> "Handle":
-    from dragoman.launch import clients, destination, started
+    from dragoman.launch import hiring, started
 
-    client = clients.client_for(clients.way(job.platform.name))
-    client.check(job, plan)
-    destination.check(job)
-    handle = client.submit(job, plan)
+    handle = hiring.launched(job, plan, time.time)
     started.note(handle, job, time.time())
     return handle

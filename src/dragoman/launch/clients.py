@@ -1,7 +1,12 @@
 """Which module renders for which platform and talks to it; a client's library is imported when it is used."""
 
+from collections.abc import Callable
+
 from dragoman.errors import InputError
 from dragoman.launch.job import Client, Job, Plan
+
+Connect = Callable[[str], Client]
+"""Gives the client of a platform, by its name."""
 
 
 def plan_for(job: Job) -> Plan:

@@ -60,8 +60,10 @@ class Started(_Line):
     kind: Literal["started"] = "started"
     claim: str
     """Nonce of the claim."""
+    client: str
+    """Whose client finds it: the platform's own, or `sky`."""
     id: str
-    """The platform's own name of it."""
+    """That client's name of it."""
     url: str
     """A page where a person can watch it."""
 
@@ -95,7 +97,7 @@ class Machine:
     @property
     def handle(self) -> Handle | None:
         """To find it on its platform; None when nobody wrote down that it was started."""
-        return Handle(self.claim.platform, self.started.id, self.started.url) if self.started else None
+        return Handle(self.started.client, self.started.id, self.started.url) if self.started else None
 
     def hours(self, now: float) -> float:
         """Hours that it was paid for, at most: until it was released, else until now or its limit."""

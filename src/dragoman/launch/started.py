@@ -4,9 +4,9 @@ import json
 import re
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 from dragoman import platforms
-from dragoman.errors import InputError
 from dragoman.launch.job import Handle, Job
 from dragoman.store.address import named
 
@@ -41,18 +41,26 @@ def note(handle: Handle, job: Job, time: float, path: Path = STARTED) -> None:
         file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def find(text: str, path: Path = STARTED) -> Handle:
+class Found(NamedTuple):
+    """A machine, and the store that it trains into, where that is known here."""
+
+    handle: Handle
+    store: str | None
+
+
+def find(text: str, path: Path = STARTED) -> Found | None:
     """The machine that is meant: PLATFORM:ID, or the newest that was started here for a store or under a name.
 
-    Raises:
-        InputError: There is none.
+    Returns:
+        None where nothing of it is known here; the run's store may know more.
     """
-    if (meant := _WORDS.fullmatch(text)) and meant[1] in platforms.every():
-        return Handle(meant[1], meant[2])
     lines = path.read_text("utf-8").splitlines() if path.is_file() else []
     known = [json.loads(line) for line in lines]
+    meant = _WORDS.fullmatch(text)
+    is_handle = meant is not None and meant[1] in (*platforms.every(), "sky")
     for one in reversed(known):
-        if text in (one["name"], one["id"], one["store"]) or named(text) == one["store"]:
-            return Handle(one["platform"], one["id"], one["url"])
-    last = f"; the last that was started here: {words(Handle(known[-1]['platform'], known[-1]['id']))}" if known else ""
-    raise InputError(f"{text}: no machine was started here for it", f"PLATFORM:ID, as `launch` said{last}")
+        handle = Handle(one["platform"], one["id"], one["url"])
+        is_named = text in (one["name"], one["id"], one["store"]) or named(text) == one["store"]
+        if text == words(handle) or (is_named and not is_handle):
+            return Found(handle, one["store"])
+    return Found(Handle(meant[1], meant[2]), None) if meant and is_handle else None

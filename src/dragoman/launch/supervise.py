@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from dragoman.checkpoint.log import RunLog
 from dragoman.errors import InputError
 from dragoman.launch.choosing import Decision, Place, Policy, Seen, Start, Wait, decide
-from dragoman.launch.job import Client, Handle, State
-from dragoman.launch.ledger import Claimed, Ended, Ledger, Machine, Started, at_work, new_nonce
+from dragoman.launch.clients import Connect
+from dragoman.launch.hiring import Terms, hire, release
+from dragoman.launch.job import Handle
+from dragoman.launch.ledger import Ledger, Machine, at_work
 
 SOON_SECONDS = 60.0
 """When to look again where something has just changed."""
@@ -25,8 +27,7 @@ class Begin:
 
     start: Callable[[Place, float, str], Handle]
     """Starts a machine in a place, with a limit in hours, under a name; as `Client.submit`."""
-    client: Callable[[str], Client]
-    """The client of a platform, by its name."""
+    client: Connect
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ def look(log: RunLog, ledger: Ledger, policy: Policy, begin: Begin, clock: Calla
     did: list[str] = []
     decision = decide(run, ledger.machines, policy, clock())
     if not isinstance(decision, Wait):
-        did += [_release(machine, ledger, begin, clock()) for machine in at_work(ledger.machines)]
+        for machine in at_work(ledger.machines):
+            release(machine, ledger, clock, begin.client)
+            did.append(f"released the machine at {machine.claim.platform}")
         decision = decide(run, ledger.machines, policy, clock())
     if isinstance(decision, Start):
         did.append(_start(decision, run, ledger, begin, clock))
@@ -81,35 +84,11 @@ def look(log: RunLog, ledger: Ledger, policy: Policy, begin: Begin, clock: Calla
 
 def _start(decision: Start, run: Seen, ledger: Ledger, begin: Begin, clock: Callable[[], float]) -> str:
     platform, offer = decision.place.platform, decision.place.offer
-    claim = Claimed(
-        seq=ledger.next_seq,
-        nonce=new_nonce(),
-        time=clock(),
-        platform=platform.name,
-        flavor=offer.flavor,
-        gpu=offer.gpu,
-        usd_per_hour=offer.usd_per_hour or 0.0,
-        max_hours=decision.max_hours,
-        epoch=run.epoch,
-        step=run.step,
-    )
-    if ledger.claim(claim) is None:
-        return "another supervisor was faster"
+    terms = Terms(platform, offer, offer.usd_per_hour or 0.0, decision.max_hours, run.epoch, run.step)
     try:
-        handle = begin.start(decision.place, decision.max_hours, f"dragoman-{claim.nonce}")
+        handle = hire(ledger, terms, lambda name: begin.start(decision.place, decision.max_hours, name), clock)
     except InputError as error:
-        ledger.add(Ended, clock(), claim=claim.nonce, reason=error.message, was_refused=True)
         return f"{platform.title} refused: {error.message}"
-    ledger.add(Started, clock(), claim=claim.nonce, id=handle.id, url=handle.url)
+    if handle is None:
+        return "another supervisor was faster"
     return f"started {offer.flavor} at {platform.title}" + (f": {handle.url}" if handle.url else "")
-
-
-def _release(machine: Machine, ledger: Ledger, begin: Begin, now: float) -> str:
-    """Stop paying for a machine that works no more, or is not needed."""
-    title, state = machine.claim.platform, "ended"
-    if machine.handle:
-        client = begin.client(machine.claim.platform)
-        state: State = client.state(machine.handle)
-        client.release(machine.handle)
-    ledger.add(Ended, now, claim=machine.claim.nonce, reason=f"released ({state})")
-    return f"released the machine at {title}"
