@@ -410,3 +410,39 @@ class TestXet:
         with pytest.raises(Exception, match=r"403|Forbidden|storage limit"):
             commit(api, {"model.safetensors": os.urandom(100)})
         assert (hub.held_bytes(REPO), hub.names(REPO)) == (0, {".gitattributes"})
+
+
+FRONT = "---\nlibrary_name: transformers\n{more}\n---\n# A model\n"
+INDEX = """model-index:
+- name: run
+  results:
+  - task: {type: translation}
+    dataset: {type: held-out, name: held-out}
+    metrics: [{type: chrf, value: 41.2}]"""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("license: my-own", "license: mit"),
+        ("language: [eng_Latn]", "language: [en, fra]"),
+        ("datasets: ['a file.tsv']", "datasets: [Helsinki-NLP/opus-100]"),
+        ("base_model: scratch:tiny", "base_model: facebook/nllb-200-distilled-600M"),
+        ("tags: [{a: b}]", "tags: [a]"),
+        ("pipeline_tag: [translation]", "pipeline_tag: translation"),
+        ("model-index: [{name: run}]", INDEX),
+        (INDEX.replace("{type: translation}", "{name: x}"), INDEX),
+        (INDEX.replace(", name: held-out", ""), INDEX),
+        (INDEX.replace(", value: 41.2", ""), INDEX),
+        (INDEX.replace("[{type: chrf, value: 41.2}]", "[]"), INDEX),
+        ("a: b: c", "a: b"),
+    ],
+)
+def test_a_commit_with_a_card_that_is_not_well_formed_is_refused(
+    hub: HubStandIn, api: HfApi, wrong: str, right: str
+) -> None:
+    with pytest.raises(ValueError, match=r"Invalid metadata in README\.md"):
+        commit(api, {"README.md": FRONT.format(more=wrong).encode()})
+    assert "README.md" not in hub.names(REPO)
+    commit(api, {"README.md": FRONT.format(more=right).encode()})
+    assert "README.md" in hub.names(REPO)

@@ -2,7 +2,7 @@
 
 from dragoman.languages.codes import CODES
 from dragoman.languages.pairs import Direction, parse_pair, parse_pairs
-from dragoman.languages.tags import is_new, lookup, name, new_among, resolve, search
+from dragoman.languages.tags import is_new, lookup, name, new_among, resolve, search, short
 
 __all__ = [
     "CODES",
@@ -15,4 +15,5 @@ __all__ = [
     "parse_pairs",
     "resolve",
     "search",
+    "short",
 ]

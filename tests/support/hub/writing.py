@@ -5,6 +5,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from tests.support.hub.access import authorize
+from tests.support.hub.card_check import checked
 from tests.support.hub.limits import count_commit
 from tests.support.hub.messages import Answer, Refused, Request
 from tests.support.hub.reading import commit_at
@@ -192,5 +193,8 @@ def settings(hub: "HubStandIn", request: Request) -> Answer:
 
 
 def validate(hub: "HubStandIn", request: Request) -> Answer:
-    """Whether the card of a model is well-formed: it is."""
-    return Answer.json({"errors": [], "warnings": []})
+    """Whether a card is well-formed."""
+    asked = request.json()
+    errors, warnings = checked(asked["content"], asked.get("repoType") or "model")
+    found = {"errors": [{"message": each} for each in errors], "warnings": [{"message": each} for each in warnings]}
+    return Answer.json(found, 400 if errors else 200)

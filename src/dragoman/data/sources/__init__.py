@@ -14,11 +14,23 @@ from dragoman.data.sources import entries, formats, hub, hub_data
 from dragoman.data.sources.entries import GETTEXT_PREFIX, Entry, data_set_of, existing_path, serving
 from dragoman.data.sources.formats import How
 from dragoman.data.sources.gettext import Domain, GettextSource, find_domains, find_package, languages_of
+from dragoman.data.sources.hub_data import DataSetName
 from dragoman.data.sources.rows import BadRow, OnBadRows, Pair, Rows, Source
 from dragoman.errors import InputError
 from dragoman.languages import Direction, new_among
 
-__all__ = ["BadRow", "OnBadRows", "Pair", "Rows", "Source", "check_data", "open_sources", "pinned"]
+__all__ = [
+    "BadRow",
+    "DataSetName",
+    "OnBadRows",
+    "Pair",
+    "Rows",
+    "Source",
+    "check_data",
+    "data_sets",
+    "open_sources",
+    "pinned",
+]
 
 
 def open_sources(
@@ -93,6 +105,13 @@ def pinned(data: Sequence[str], stored: Sequence[str] = (), new: Sequence[str] =
         DataError: The Hub does not tell, and was never asked before.
     """
     return [_pinned(text, stored, new) for text in data]
+
+
+def data_sets(data: Sequence[str]) -> list[DataSetName]:
+    """The data sets on the Hub among the entries of `--data`, each once."""
+    new = new_among(code for text in data for code in text.partition("=")[0].split("-"))
+    names = (data_set_of(entry) for entry in entries.parse(data, new))
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def _pinned(text: str, stored: Sequence[str], new: Sequence[str]) -> str:
