@@ -412,6 +412,29 @@ class TestXet:
         assert (hub.held_bytes(REPO), hub.names(REPO)) == (0, {".gitattributes"})
 
 
+@pytest.mark.parametrize("in_folder", [False, True])
+def test_a_repository_keeps_everything_under_another_name(tmp_path: Path, in_folder: bool) -> None:
+    with HubStandIn(tmp_path / "hub" if in_folder else None) as hub:
+        api = HfApi(endpoint=hub.url, token=hub.add_token("hf_ada", "ada"))
+        hub.create(REPO)
+        made = commit(api, {"a": b"1", "model.safetensors": WEIGHTS})
+        hub.create("ada/taken")
+        assert status_of(lambda: api.move_repo(REPO, "ada/taken")) == 409
+        assert status_of(lambda: api.move_repo(REPO, "bob/run")) == 403
+        api.move_repo(REPO, "ada/aside")
+        assert (hub.head("ada/aside"), hub.read("ada/aside", "model.safetensors")) == (made, WEIGHTS)
+        assert status_of(lambda: api.model_info(REPO)) == 404
+        api.create_repo(REPO)
+        commit(api, {"b": b"2"})
+        commit(api, {"c": b"3"}, repo="ada/aside")
+        assert "a" not in hub.names(REPO)
+        assert {"a", "c"} <= hub.names("ada/aside")
+    if in_folder:
+        with HubStandIn(tmp_path / "hub") as hub:
+            assert {"a", "c"} <= hub.names("ada/aside")
+            assert "b" in hub.names(REPO)
+
+
 FRONT = "---\nlibrary_name: transformers\n{more}\n---\n# A model\n"
 INDEX = """model-index:
 - name: run

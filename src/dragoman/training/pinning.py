@@ -18,7 +18,15 @@ def pinned(config: RunConfig, folder: Path) -> RunConfig:
     Raises:
         DataError: The Hub does not tell the newest, and was never asked before.
     """
-    stored = stored_config(folder)
+    return like(config, stored_config(folder))
+
+
+def like(config: RunConfig, stored: RunConfig | None) -> RunConfig:
+    """The same, with the commits of a run whose settings are `stored`.
+
+    Raises:
+        DataError: As `pinned`.
+    """
     new = config.data.new_codes
     data = pinned_entries(config.data.data, stored.data.data if stored else (), new)
     replay = _with_shares(config.data.replay, stored.data.replay if stored else (), new)

@@ -35,6 +35,7 @@ PLAIN_ROUTES = {
     ("GET", "/api/whoami-v2"): "whoami",
     ("POST", "/api/repos/create"): "create",
     ("DELETE", "/api/repos/delete"): "delete",
+    ("POST", "/api/repos/move"): "move",
     ("POST", "/api/validate-yaml"): "validate",
     ("POST", "/_control"): "control",
 }
@@ -62,7 +63,7 @@ ROUTES = frozenset({*API_ROUTES.values(), *PLAIN_ROUTES.values(), *XET_ROUTES.va
 WRITES = frozenset(
     {
         *("upload", "part", "complete", "commit", "squash", "lfs_delete", "xet_xorb", "xet_shard"),
-        *("create", "delete", "settings", "branch", "tag"),
+        *("create", "delete", "move", "settings", "branch", "tag"),
     }
 )
 """Those that change something on the Hub."""

@@ -184,6 +184,22 @@ def delete(hub: "HubStandIn", request: Request) -> Answer:
     return Answer.json({})
 
 
+def move(hub: "HubStandIn", request: Request) -> Answer:
+    """Give a repository another name. The real Hub leads from the old name to the new one; this one does not."""
+    asked = request.json()
+    kind = asked.get("type") or "model"
+    old, new = f"{kind}s/{asked['fromRepo']}", f"{kind}s/{asked['toRepo']}"
+    authorize(hub, request, old)
+    if not (request.token and request.token.may_write(asked["toRepo"])):
+        raise Refused(403, f"You don't have the rights to move to {asked['toRepo']}")
+    if new in hub.repositories:
+        raise Refused(409, f"{asked['toRepo']} exists already")
+    hub.storage.move(old, f"repositories/{old}", new, f"repositories/{new}")
+    del hub.repositories[old]
+    hub.repositories[new] = Repository(new, hub.storage)
+    return Answer.json({})
+
+
 def settings(hub: "HubStandIn", request: Request) -> Answer:
     """Show or hide a repository."""
     asked = request.json()
