@@ -33,6 +33,7 @@ RESUME = f"--resume_from_checkpoint {REPO}"
 STEP_5 = f"--model_name {REPO} --test"
 VARIABLES = {
     "DRAGOMAN_SAVE_STEPS": "100",  # as 500 there: steps and samples are scaled down
+    "DRAGOMAN_LOG_STEPS": "20",  # as 100 there
     "DRAGOMAN_COMMITS_PER_HOUR": "3600",  # as 30 there: an hour of the guide takes less than a minute here
     "DRAGOMAN_DEVICE": "cpu",
     "DRAGOMAN_MAX_TOKENS": "60",
@@ -54,6 +55,7 @@ class Space(Machine):
         disk = folder / f"machine-{number}"
         # SPACE_ID is how a process knows that it is in a Space.
         environment = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "SPACE_ID": f"{USER}/trainer", **VARIABLES}
+        environment["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
         super().__init__(disk, environment, disk)
         for script in (ROOT / "recipes/space" / TRAIN, ROOT / "recipes" / DOWNLOAD):
             shutil.copy(script, disk)

@@ -1,7 +1,10 @@
 """The starting document's commands, as they are written there, against a Hub on this machine."""
 
 import json
+import shlex
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from dragoman.cli import guide
 from dragoman.config import DEFAULT_MODEL, from_flat
 from dragoman.errors import ExitCode
 from dragoman.training import loop
+from examples import guide as example
 from tests.support.hub import HubStandIn
 from tests.support.hub_data import opus_100
 from tests.support.places import TOKEN, use_hub
@@ -168,3 +172,26 @@ def test_a_store_that_is_named_is_kept_and_a_container_does_not_wait_for_its_pre
     monkeypatch.setenv("DRAGOMAN_STORE", "s3://bucket/run")
     assert guide.added(["--language_pairs", "en-fr"]) == ["--take-over"]
     assert TOKEN not in str(guide.added(RESUME))
+
+
+def test_the_example_and_its_page_type_what_is_tested_here() -> None:
+    assert shlex.split(example.STEP_2) == TWO
+    assert shlex.split(example.STEP_4) == FIVE
+    assert shlex.split(example.RESUME) == RESUME
+    page = (Path(example.__file__).parents[1] / "docs/tutorial/the-guide.md").read_text("utf-8")
+    for script, words in (
+        (example.TRAIN, example.STEP_2),
+        (example.TRAIN, example.STEP_4),
+        (example.TRAIN, example.RESUME),
+        (example.DOWNLOAD, example.STEP_5),
+    ):
+        assert f"$ python {script} {words}" in page
+
+
+@pytest.mark.parametrize("file", ["space/train_nllb_hf_spaces.py", "download_finetuned_model.py"])
+def test_a_recipe_is_a_page_that_calls_the_package(file: str) -> None:
+    text = (Path(example.__file__).parents[1] / "recipes" / file).read_text("utf-8")
+    assert len(text.splitlines()) < 20
+    said = subprocess.run([sys.executable, "-", "--help"], input=text, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert "Usage: dragoman" in said.stdout

@@ -19,8 +19,8 @@ from dragoman.cli.grammar import app
 from dragoman.config import RunConfig
 from dragoman.errors import DragomanError, InputError
 
-NAMES = {"--model-name": "--model"}
-"""The guide's names of options, and ours where they are others."""
+MODEL_NAME = "--model-name"
+"""The guide's own name of an option, in one of its spellings."""
 SPACE = "SPACE_ID"
 """The variable by which a process knows that it is in a Space: of one Space only one container is meant to run."""
 _SIZE = re.compile(r"\d+(?:\.\d+)?[MB]\b")
@@ -37,9 +37,9 @@ def train(words: Sequence[str]) -> int:
         The exit code.
     """
     speak_utf8()
-    words = [_renamed(word) for word in words]
+    ours = as_train(words)
     try:
-        return run(["train", *words, *added(words)])
+        return run([*ours, *added(ours[1:])])
     except DragomanError as error:
         return refuse(error)
 
@@ -54,24 +54,40 @@ def download(words: Sequence[str]) -> int:
         The exit code.
     """
     speak_utf8()
-    joined = [part for word in words for part in _parts(word)]
-    if {"--help", "-h"} & set(joined):
-        return run(["download", *joined])
-    at = next((i for i, word in enumerate(joined) if word.replace("_", "-") == "--model-name"), None)
-    if at is None or at + 1 == len(joined):
-        missing = "--model_name is missing: which model?"
-        return refuse(InputError(missing, "--model_name YOUR_USERNAME/fine-tuned-nllb-600M"))
-    return run(["download", joined[at + 1], *joined[:at], *joined[at + 2 :]])
+    try:
+        return run(as_download(words))
+    except InputError as error:
+        return refuse(error)
+
+
+def as_train(words: Sequence[str]) -> list[str]:
+    """The words of `dragoman train` that mean the same, before anything is added."""
+    return ["train", *(_renamed(word) for word in words)]
+
+
+def as_download(words: Sequence[str]) -> list[str]:
+    """The words of `dragoman download` that mean the same.
+
+    Raises:
+        InputError: They name no model.
+    """
+    parts = [part for word in words for part in _parts(word)]
+    if {"--help", "-h"} & set(parts):
+        return ["download", *parts]
+    at = next((i for i, part in enumerate(parts) if part.replace("_", "-") == MODEL_NAME), None)
+    if at is None or at + 1 == len(parts):
+        raise InputError("--model_name is missing: which model?", "--model_name YOUR_USERNAME/fine-tuned-nllb-600M")
+    return ["download", parts[at + 1], *parts[:at], *parts[at + 2 :]]
 
 
 def _renamed(word: str) -> str:
     name, equals, value = word.partition("=")
-    return f"{NAMES.get(name.replace('_', '-'), name)}{equals}{value}"
+    return f"{'--model' if name.replace('_', '-') == MODEL_NAME else name}{equals}{value}"
 
 
 def _parts(word: str) -> list[str]:
     name, equals, value = word.partition("=")
-    return [name, value] if equals and name.replace("_", "-") == "--model-name" else [word]
+    return [name, value] if equals and name.replace("_", "-") == MODEL_NAME else [word]
 
 
 def added(words: Sequence[str]) -> list[str]:

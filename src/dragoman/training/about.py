@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dragoman.config import RunConfig
 from dragoman.data.corpus import Corpus, Text, read_texts
+from dragoman.data.filters.placeholders import prose
 from dragoman.languages import Direction, parse_pairs
 from dragoman.model import scratch
 
@@ -22,7 +23,7 @@ NUM_SENTENCES = 20
 LOOKED_AT = 500
 """From so many of each direction they are chosen."""
 MIN_CHARS, MAX_CHARS = 30, 200
-"""Sources of this length are preferred: long enough to tell the language of a translation, short enough to read."""
+"""Prose of this length is preferred: long enough to tell the language of a translation, short enough to read."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _held_out(corpus: Corpus, learned: Sequence[Direction]) -> list[tuple[str, s
             if (name := str(text.direction)) in missing and len(found[name]) < LOOKED_AT:
                 found[name].append(text)
     for texts in found.values():
-        texts.sort(key=lambda text: not MIN_CHARS <= len(text.source) <= MAX_CHARS)
+        texts.sort(key=lambda text: not MIN_CHARS <= len(prose(text.source)) <= MAX_CHARS)
     return [(name, *text[:2]) for name, texts in found.items() for text in texts[:NUM_SENTENCES]]
 
 
