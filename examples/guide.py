@@ -36,7 +36,6 @@ VARIABLES = {
     "DRAGOMAN_LOG_STEPS": "20",  # as 100 there
     "DRAGOMAN_COMMITS_PER_HOUR": "3600",  # as 30 there: an hour of the guide takes less than a minute here
     "DRAGOMAN_DEVICE": "cpu",
-    "DRAGOMAN_MAX_TOKENS": "60",
 }
 """Variables of the Space, besides HF_TOKEN."""
 KILL_AFTER = (1, 2)

@@ -188,3 +188,22 @@ def test_a_file_about_a_model_that_is_not_understood_is_passed_over(tmp_path: Pa
     ):
         (tmp_path / about.FILE).write_text(content)
         assert about.read(tmp_path) is None, content
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"), [("en-fr", "en-fr"), ("eng_Latn-fra_Latn", "eng_Latn-fra_Latn"), ("en--fr", "en-fr")]
+)
+def test_a_direction_is_called_as_the_user_wrote_it(written: str, shown: str) -> None:
+    run = finished_run()
+    (corpus,) = [opened for path in (run / "dragoman/corpus").iterdir() if (opened := open_corpus(path))]
+    assert about.of(from_flat({"language_pairs": [written]}), run, corpus).pairs == {"eng_Latn-fra_Latn": shown}
+
+
+def test_the_commit_of_the_base_is_that_of_the_cache_and_later_what_a_checkpoint_remembers(tmp_path: Path) -> None:
+    run = finished_run()
+    (corpus,) = [opened for path in (run / "dragoman/corpus").iterdir() if (opened := open_corpus(path))]
+    config = from_flat({"language_pairs": ["en-fr"]})
+    first = about.of(config, tmp_path / "models--a--b/snapshots" / ("c" * 40), corpus)
+    assert (first.base, first.commit) == ("facebook/nllb-200-distilled-600M", "c" * 40)
+    (tmp_path / about.FILE).write_bytes(first.to_json())
+    assert about.of(config, tmp_path, corpus).commit == "c" * 40

@@ -123,7 +123,7 @@ def one_name(words: Sequence[str] | None) -> str | None:
 
 def usual_folder(place: str) -> Path:
     """Where a model goes when nothing else is said: below `models/`, by the last part of its place."""
-    return MODELS / (place.rstrip("/").rpartition("/")[2] or "model")
+    return MODELS / (Path(place).name or "model")
 
 
 def wanted(log: RunLog, name: str | None) -> Wanted:
