@@ -188,7 +188,7 @@ def test_every_run_file_is_a_run_file(page: Path, tmp_path: Path) -> None:
 
 @pages
 def test_every_flag_named_in_text_exists(page: Path) -> None:
-    known = flags(app)
+    known = flags(app) | {guide.MODEL_NAME}
     for named in re.findall(r"`(--[a-z][a-z_-]+)", page.read_text("utf-8")):
         assert named.replace("_", "-") in known, f"{page.name}: {named} is no option"
 
