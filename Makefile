@@ -4,10 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := OMP_WAIT_POLICY=PASSIVE $(BIN)/python
 
-.PHONY: demo test check bench bench-faults bench-memory bench-prepare chaos compat notebooks docs sky clean
+.PHONY: demo guide test check bench bench-faults bench-memory bench-prepare chaos crashes compat notebooks docs sky clean
 
 demo: $(VENV)/.demo
 	$(RUN) -m examples.demo
+
+guide: $(VENV)/.dev
+	$(RUN) -m examples.guide
 
 test: $(VENV)/.dev
 	$(RUN) -m pytest -q -n 2 --dist worksteal -m "not gpu"
@@ -21,6 +24,9 @@ check: $(VENV)/.dev
 
 chaos: $(VENV)/.dev
 	$(RUN) bench/chaos.py
+
+crashes: $(VENV)/.dev
+	$(RUN) -m bench.crashes --report bench/crashes_cpu_$$(date +%F).md
 
 compat: $(VENV)/.dev
 	$(RUN) bench/compat.py

@@ -62,11 +62,12 @@ class Machine:
     Args:
         folder: Its disk; made here.
         environment: What its processes see besides the usual.
+        directory: Where they run; left out: where this project is.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str], directory: Path = ROOT) -> None:
         (folder / "home").mkdir(parents=True)
-        self.folder = folder
+        self.folder, self.directory = folder, directory
         self._mark = f"FAULTS_MACHINE={uuid.uuid4().hex}"
         name, mark = self._mark.split("=")
         self.environment = {
@@ -94,7 +95,7 @@ class Machine:
             popen = subprocess.Popen(
                 [sys.executable, *map(str, words)],
                 env=self.environment,
-                cwd=ROOT,
+                cwd=self.directory,
                 stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=file,

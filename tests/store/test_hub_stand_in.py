@@ -410,3 +410,62 @@ class TestXet:
         with pytest.raises(Exception, match=r"403|Forbidden|storage limit"):
             commit(api, {"model.safetensors": os.urandom(100)})
         assert (hub.held_bytes(REPO), hub.names(REPO)) == (0, {".gitattributes"})
+
+
+@pytest.mark.parametrize("in_folder", [False, True])
+def test_a_repository_keeps_everything_under_another_name(tmp_path: Path, in_folder: bool) -> None:
+    with HubStandIn(tmp_path / "hub" if in_folder else None) as hub:
+        api = HfApi(endpoint=hub.url, token=hub.add_token("hf_ada", "ada"))
+        hub.create(REPO)
+        made = commit(api, {"a": b"1", "model.safetensors": WEIGHTS})
+        hub.create("ada/taken")
+        assert status_of(lambda: api.move_repo(REPO, "ada/taken")) == 409
+        assert status_of(lambda: api.move_repo(REPO, "bob/run")) == 403
+        api.move_repo(REPO, "ada/aside")
+        assert (hub.head("ada/aside"), hub.read("ada/aside", "model.safetensors")) == (made, WEIGHTS)
+        assert status_of(lambda: api.model_info(REPO)) == 404
+        api.create_repo(REPO)
+        commit(api, {"b": b"2"})
+        commit(api, {"c": b"3"}, repo="ada/aside")
+        assert "a" not in hub.names(REPO)
+        assert {"a", "c"} <= hub.names("ada/aside")
+    if in_folder:
+        with HubStandIn(tmp_path / "hub") as hub:
+            assert {"a", "c"} <= hub.names("ada/aside")
+            assert "b" in hub.names(REPO)
+
+
+FRONT = "---\nlibrary_name: transformers\n{more}\n---\n# A model\n"
+INDEX = """model-index:
+- name: run
+  results:
+  - task: {type: translation}
+    dataset: {type: held-out, name: held-out}
+    metrics: [{type: chrf, value: 41.2}]"""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("license: my-own", "license: mit"),
+        ("language: [eng_Latn]", "language: [en, fra]"),
+        ("datasets: ['a file.tsv']", "datasets: [Helsinki-NLP/opus-100]"),
+        ("base_model: scratch:tiny", "base_model: facebook/nllb-200-distilled-600M"),
+        ("tags: [{a: b}]", "tags: [a]"),
+        ("pipeline_tag: [translation]", "pipeline_tag: translation"),
+        ("model-index: [{name: run}]", INDEX),
+        (INDEX.replace("{type: translation}", "{name: x}"), INDEX),
+        (INDEX.replace(", name: held-out", ""), INDEX),
+        (INDEX.replace(", value: 41.2", ""), INDEX),
+        (INDEX.replace("[{type: chrf, value: 41.2}]", "[]"), INDEX),
+        ("a: b: c", "a: b"),
+    ],
+)
+def test_a_commit_with_a_card_that_is_not_well_formed_is_refused(
+    hub: HubStandIn, api: HfApi, wrong: str, right: str
+) -> None:
+    with pytest.raises(ValueError, match=r"Invalid metadata in README\.md"):
+        commit(api, {"README.md": FRONT.format(more=wrong).encode()})
+    assert "README.md" not in hub.names(REPO)
+    commit(api, {"README.md": FRONT.format(more=right).encode()})
+    assert "README.md" in hub.names(REPO)

@@ -13,6 +13,7 @@ import yaml
 
 from dragoman.cli.app import run
 from dragoman.errors import ExitCode
+from dragoman.launch import started
 from tests.support.hub import HubStandIn
 from tests.support.launching import TOKEN, Container, signed_in, write_run
 from tests.support.runs import make_pairs
@@ -207,10 +208,14 @@ def test_a_machine_is_stopped_by_its_handle_or_by_the_store_of_its_run(
     for name in ("hf://ada/run", "ada/run", "run"):
         again = launch("launch", "jobs", run_file, "--yes")
         assert launch("stop", name)["handle"] == again["handle"]
+    # Whoever was not there when it was started finds it in the store.
+    again = launch("launch", "jobs", run_file, "--yes")
+    started.STARTED.unlink()
+    assert "a machine that trains hf://ada/run was started already" in refused("launch", "jobs", run_file, "--yes")
+    assert launch("stop", "ada/run")["handle"] == again["handle"]
     assert {job.stage for job in hub.jobs.values()} == {"CANCELED"}
     said = refused("stop", "hf://ada/another")
-    assert "no machine was started here for it" in said
-    assert again["handle"] in said
+    assert "no machine that was started for it is at work" in said
 
 
 # --- mistakes: exit 2, nothing started, nothing spent ------------------------------

@@ -1,9 +1,10 @@
 """Training goes on while a save is written, and neither sees the other."""
 
 import errno
+import json
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from dragoman.errors import Damaged, Superseded
 from dragoman.evaluation import report
 from dragoman.journal import RolledBack, Saved, SaveFailed, Warned
 from dragoman.model.derived import changing
+from dragoman.store.base import CARD
 from dragoman.store.disk import Disk
 from dragoman.store.local import FolderStore
 from dragoman.store.record import FileEntry
@@ -28,7 +30,7 @@ from tests.support.held_disk import HeldDisk, SignedDisk
 from tests.support.sessions import Lab, final, trained
 
 COPY: dict[str, Any] = {"snapshot": "copy"}
-CONFIG = "training/config.yaml"
+CONFIG, STATE = "training/config.yaml", "training/state.json"
 BAD = loop.StepResult(float("nan"), 1, float("nan"), False)
 
 
@@ -72,10 +74,16 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(saving, "poll", poll)
 
 
-def files(run: Path) -> dict[int, dict[str, FileEntry]]:
-    """Size and digest of each checkpoint's files, by step; without the settings, which differ in how to save."""
+def files(run: Path) -> dict[int, dict[str, Any]]:
+    """What each checkpoint's files are, by step; without the settings, which differ in how to save, and all times."""
     kept = RunLog(FolderStore(run)).checkpoints
-    return {each.step: {name: entry for name, entry in each.files.items() if name != CONFIG} for each in kept}
+    return {each.step: _timeless(run / each.folder, each.files) for each in kept}
+
+
+def _timeless(folder: Path, entries: Mapping[str, FileEntry]) -> dict[str, Any]:
+    state = json.loads((folder / STATE).read_text("utf-8"))
+    assert state.pop("seconds") > 0
+    return {name: entry for name, entry in entries.items() if name not in (CONFIG, CARD, STATE)} | {STATE: state}
 
 
 def saved(lab: Lab) -> list[int]:

@@ -11,6 +11,7 @@ import pytest
 from cyclopts import App
 from pydantic import ValidationError
 
+from dragoman.cli import guide
 from dragoman.cli.app import app
 from dragoman.cli.settings import from_yaml
 from dragoman.config import from_flat
@@ -123,9 +124,19 @@ def commands(text: str) -> list[str]:
             command = line.strip().removeprefix("$ ").partition(" #")[0]
             command = re.split(r"\s(?:[<>|&]|2>|\|\||&&|;)", command.removesuffix("&"))[0]
             command = re.sub(r"^(?:[A-Z_]+=\S+\s+)+", "", command)
+            command = as_verb(command)
             if command.startswith("dragoman "):
                 found.append(command)
     return found
+
+
+def as_verb(command: str) -> str:
+    """A command of the guide as the verb that it stands for."""
+    python, _, rest = command.partition(" ")
+    script, *words = shlex.split(rest) if python == "python" else [""]
+    if script == "train_nllb_hf_spaces.py":
+        return shlex.join(["dragoman", *guide.as_train(words)])
+    return shlex.join(["dragoman", *guide.as_download(words)]) if script == "download_finetuned_model.py" else command
 
 
 def parse(command: str) -> None:
@@ -177,7 +188,7 @@ def test_every_run_file_is_a_run_file(page: Path, tmp_path: Path) -> None:
 
 @pages
 def test_every_flag_named_in_text_exists(page: Path) -> None:
-    known = flags(app)
+    known = flags(app) | {guide.MODEL_NAME}
     for named in re.findall(r"`(--[a-z][a-z_-]+)", page.read_text("utf-8")):
         assert named.replace("_", "-") in known, f"{page.name}: {named} is no option"
 

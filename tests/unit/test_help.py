@@ -192,7 +192,6 @@ def test_version_is_one_line_of_data(capsys: pytest.CaptureFixture[str]) -> None
         (["evaluate"], ["MODEL"]),
         (["resume"], ["RUN"]),
         (["download"], ["URL"]),
-        (["download", "hf://ada/run"], ["--output"]),
         (["evaluate", "m", "--device", "gpu"], ["--device", '"auto", "cpu", "cuda"']),
         (["evaluate", "m", "--num-beams", "0"], ["--num-beams", "> 0"]),
         (["evaluate", "m", "--max-samples", "-1"], ["--max-samples", "> 0"]),

@@ -9,7 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dragoman.errors import InputError, UnknownLanguageError
-from dragoman.languages import CODES, Direction, lookup, name, new_among, parse_pair, parse_pairs, resolve, search
+from dragoman.languages import (
+    CODES,
+    Direction,
+    lookup,
+    name,
+    new_among,
+    parse_pair,
+    parse_pairs,
+    resolve,
+    search,
+    short,
+)
 
 
 def _rows(table: str) -> list[tuple[str, str]]:
@@ -567,3 +578,12 @@ def test_taught_languages_have_names_and_are_listed() -> None:
     assert search("tuv", TAUGHT)[0] == ("tyv_Cyrl", "Tuvinian")
     assert len(search("", TAUGHT)) == 202 + len(TAUGHT)
     assert lookup("tyv", TAUGHT)["code"] == "tyv_Cyrl"
+
+
+def test_the_short_tag_of_a_code_names_it_and_nothing_else() -> None:
+    for code in CODES:
+        assert resolve(short(code)) == code
+    assert [short(code) for code in ("fra_Latn", "ast_Latn", "zho_Hans", "tyv_Cyrl")] == [
+        *("fr", "ast", "zho_Hans", "tyv_Cyrl")
+    ]
+    assert Direction("eng_Latn", "zho_Hant").short == "en-zho_Hant"

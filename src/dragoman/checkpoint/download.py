@@ -27,6 +27,8 @@ NEWEST = ""
 """Instead of the name of a checkpoint: the newest whole one."""
 TELL_SECONDS = 5.0
 """How often a download tells how far it is."""
+MODELS = Path("models")
+"""Where downloaded models are when `--output` is left out."""
 _ROUNDS = 3
 _GO_ON = "the same command again goes on where it stopped"
 
@@ -117,6 +119,11 @@ def one_name(words: Sequence[str] | None) -> str | None:
     if len(words) > 1:
         raise InputError(f"--checkpoint {' '.join(words)}: one at a time", "one folder or step, or none for the newest")
     return words[0].rstrip("/") if words else NEWEST
+
+
+def usual_folder(place: str) -> Path:
+    """Where a model goes when nothing else is said: below `models/`, by the last part of its place."""
+    return MODELS / (Path(place).name or "model")
 
 
 def wanted(log: RunLog, name: str | None) -> Wanted:

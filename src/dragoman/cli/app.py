@@ -35,9 +35,9 @@ def run(words: Sequence[str]) -> int:
         result: Any = app(list(words), exit_on_error=False, print_error=False, result_action="return_value")
         return int(result) if isinstance(result, ExitCode) else ExitCode.DONE
     except CycloptsError as error:
-        return _refuse(_in_words(error))
+        return refuse(_in_words(error))
     except DragomanError as error:
-        return _refuse(error)
+        return refuse(error)
     except SystemExit as error:
         return int(error.code or 0)
     except KeyboardInterrupt:
@@ -47,7 +47,7 @@ def run(words: Sequence[str]) -> int:
         return _broken_pipe()
     except Exception as error:
         if isinstance(error, OSError) and error.filename is not None:
-            return _refuse(
+            return refuse(
                 InputError(f"{error.filename}: {error.strerror}", "another path, or more rights or space there")
             )
         traceback.print_exc()
@@ -55,7 +55,8 @@ def run(words: Sequence[str]) -> int:
         return ExitCode.BUG
 
 
-def _refuse(error: DragomanError) -> int:
+def refuse(error: DragomanError) -> int:
+    """Show a mistake of the user as one message; returns its exit code."""
     output.error(error.message, error.hint)
     return error.exit_code
 
@@ -76,8 +77,13 @@ def _in_words(error: CycloptsError) -> InputError:
     return settings.usage_error(str(error))
 
 
+def speak_utf8() -> None:
+    """Write what we read: a terminal in another encoding would lose most of NLLB's languages."""
+    # File names may be any bytes.
+    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def main() -> NoReturn:
     """The `dragoman` command."""
-    # As what we read: a terminal in another encoding would lose most of NLLB's languages. File names may be any bytes.
-    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # pyright: ignore[reportAttributeAccessIssue]
+    speak_utf8()
     sys.exit(run(sys.argv[1:]))

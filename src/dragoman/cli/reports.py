@@ -16,12 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dragoman.checkpoint.doctor import Check
-    from dragoman.checkpoint.download import Downloaded
     from dragoman.checkpoint.status_shape import Session, Status, StoreHeld
     from dragoman.data.dump import Counted
     from dragoman.deploy.compare import Comparison
-    from dragoman.deploy.export import Exported
-    from dragoman.store.record import CheckpointRecord
     from dragoman.training.ending import Ending
     from dragoman.training.prepared import PartReport, Report
 
@@ -203,41 +200,6 @@ def comparison(compared: "Comparison", as_json: bool) -> None:
     for name in directions:
         score = compared.systems[0].scores[name]
         data(f"{name}: {score.sentences:,} sentences; {score.chrf_signature}; {score.bleu_signature}")
-
-
-def passed_over(checkpoint: "CheckpointRecord", why: str) -> None:
-    """A checkpoint that cannot be used."""
-    say(f"warning: {checkpoint.folder} is not used: {why}")
-
-
-def downloaded(found: "Downloaded", as_json: bool) -> None:
-    """Where a model is now, and how to use it."""
-    if as_json:
-        print_json(found.to_json())
-        return
-    facts = found.to_json()
-    chrf = f" (chrF++ {found.chrf:.1f})" if found.chrf is not None else ""
-    what = (
-        f"{facts['checkpoint']} with its training state" if facts["whole"] else f"the model of step {facts['step']:,}"
-    )
-    there = "was there already:" if found.was_there else "is in"
-    size = f"{facts['num_files']} files, {facts['num_bytes'] / 1e6:,.1f} MB"
-    data(f"{what}{chrf} {there} {found.folder} ({size}, every byte as recorded)")
-    data(f'translate with: dragoman translate --model {shlex.quote(str(found.folder))} -p SOURCE-TARGET "TEXT"')
-
-
-def exported(done: "Exported", as_json: bool) -> None:
-    """What was written, and how much smaller it is."""
-    if as_json:
-        print_json(done.to_json())
-        return
-    size = f"{done.num_bytes / 1e6:,.1f} MB, before {done.bytes_before / 1e6:,.1f} MB"
-    data(f"{done.folder}: {done.rows:,} rows of {done.rows_before:,}, {size}")
-    if done.texts_checked:
-        data(f"tokens of {done.texts_checked:,} texts and logits of some are as before")
-    folder = shlex.quote(done.folder)
-    if done.target == "transformers":
-        data(f'translate with: dragoman translate --model {folder} -p SOURCE-TARGET "TEXT"')
 
 
 def checks(found: "Iterable[Check]", as_json: bool) -> "list[Check]":

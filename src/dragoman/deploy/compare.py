@@ -88,16 +88,25 @@ def require(comparison: Comparison, chrf: float | None) -> None:
 
 def _pairs(model: str, directions: list[Direction], data: Sequence[str], inline_tags: InlineTags) -> list[Text]:
     if data:
-        if not directions:
-            raise InputError("--pair is missing: which languages does --data hold?", "--pair en-fr")
-        sources.check_data(data, directions)
-        pairs = [text for direction in directions for text in _read(data, direction, inline_tags)]
+        pairs = pairs_of(data, directions, inline_tags)
     else:
         pairs = [text for text in _test_split(model) if not directions or text.direction in directions]
     if not pairs:
         where = "--data" if data else f"the test split of {model}"
         raise InputError(f"{where} holds no pair to score", "another --pair or --data")
     return pairs
+
+
+def pairs_of(data: Sequence[str], directions: Sequence[Direction], inline_tags: InlineTags = "strip") -> list[Text]:
+    """All pairs of `--data` in some directions, cleaned.
+
+    Raises:
+        InputError: No direction, or the data does not fit or cannot be read.
+    """
+    if not directions:
+        raise InputError("--pair is missing: which languages does --data hold?", "--pair en-fr")
+    sources.check_data(data, directions)
+    return [text for direction in directions for text in _read(data, direction, inline_tags)]
 
 
 def _read(data: Sequence[str], direction: Direction, inline_tags: InlineTags) -> list[Text]:

@@ -2,7 +2,7 @@
 
 from dragoman.languages.codes import CODES
 from dragoman.languages.pairs import Direction, parse_pair, parse_pairs
-from dragoman.languages.tags import is_language, is_new, lookup, name, names_new, new_among, resolve, search
+from dragoman.languages.tags import is_language, is_new, lookup, name, names_new, new_among, resolve, search, short
 
 __all__ = [
     "CODES",
@@ -17,4 +17,5 @@ __all__ = [
     "parse_pairs",
     "resolve",
     "search",
+    "short",
 ]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dragoman.errors import InputError, UnknownLanguageError
-from dragoman.languages.tags import Kind, find, name, resolve
+from dragoman.languages.tags import Kind, find, name, resolve, short
 
 _ARROW = re.compile(r"\s*(?:->|=>|→|>|:)\s*")
 # `<` and `>` mean something to a shell; two hyphens do not, and no language tag holds them.
@@ -32,6 +32,11 @@ class Direction:
     def plain(self) -> "Direction":
         """The same direction as one that is learned."""
         return Direction(self.source, self.target)
+
+    @property
+    def short(self) -> str:
+        """As people write it: `en-fr`; a code where a tag would name several languages."""
+        return f"{short(self.source)}-{short(self.target)}"
 
     @property
     def reversed(self) -> "Direction":

@@ -222,6 +222,16 @@ def name(code: str) -> str:
     return f"{plain} ({language.script_name()})" if len(BY_LANGUAGE[code[:3]]) > 1 else plain
 
 
+@lru_cache(maxsize=len(CODES))
+def short(code: str) -> str:
+    """The shortest tag that names the language of a code and no other one: `fr`, but `zho_Hans`."""
+    from langcodes import standardize_tag
+
+    tag = standardize_tag(code[:3])
+    finding = find(tag)
+    return tag if finding.kind is Kind.FOUND and finding.codes == (code,) else code
+
+
 def search(query: str, also: Sequence[str] = ()) -> list[tuple[str, str]]:
     """Return (code, name) of every language whose code, tag or part of the name is `query`, the likeliest first.
 

@@ -138,6 +138,8 @@ class Ledger:
     def refresh(self) -> None:
         """Read what others wrote since."""
         names = sorted(self._store.kept(LAUNCHES))[len(self.entries) :]
+        if not names:
+            return
         with tempfile.TemporaryDirectory() as temporary:
             self._store.bring(names, Path(temporary))
             self.entries += [parse((Path(temporary) / name).read_bytes(), name) for name in names]

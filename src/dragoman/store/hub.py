@@ -202,6 +202,11 @@ class HubStore:
         at = self._branch.look()
         return at.below(prefix.rstrip("/")) if at else []
 
+    def root_files(self) -> list[str]:
+        """Names of all files at the root, whoever wrote them; none where there is no repository."""
+        at = self._branch.look()
+        return sorted(name for name in at.files if "/" not in name) if at else []
+
     def bring(self, names: Iterable[str], into: Path) -> None:
         """See `Store`. Raises `Damaged` when the bytes are not those that the Hub itself names."""
         at = self._branch.there()

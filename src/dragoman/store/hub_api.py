@@ -166,6 +166,10 @@ class HubApi:
         """Make the repository; one that is there stays as private as it is."""
         self._ask("it cannot be created", lambda api: api.create_repo(self.repo_id, private=private, exist_ok=True))
 
+    def move(self, repo_id: str) -> None:
+        """Give the repository another name."""
+        self._ask("it cannot be renamed", lambda api: api.move_repo(self.repo_id, repo_id))
+
     # --- changes ---------------------------------------------------------------------
 
     def commit(

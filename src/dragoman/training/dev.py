@@ -46,6 +46,7 @@ def evaluate_if_due(run: "Session") -> bool:
     improved = judged.mean_chrf > state.best_chrf
     if improved:
         state.best_chrf, state.best_step = judged.mean_chrf, state.step
+        state.best_scores = judged.to_json()["directions"]
     run.journal.append(
         Evaluated(
             step=state.step,

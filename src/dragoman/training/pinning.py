@@ -18,7 +18,15 @@ def pinned(config: RunConfig, folder: Path) -> RunConfig:
     Raises:
         DataError: The Hub does not tell the newest, and was never asked before.
     """
-    stored = stored_config(folder)
+    return like(config, stored_config(folder))
+
+
+def like(config: RunConfig, stored: RunConfig | None) -> RunConfig:
+    """The same, with the commits of a run whose settings are `stored`.
+
+    Raises:
+        DataError: As `pinned`.
+    """
     before = stored.data if stored else DataConfig(data=[])
     places = {
         "data": pinned_entries(config.data.data, before.data),

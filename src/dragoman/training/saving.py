@@ -236,7 +236,7 @@ def _say_that_the_best_is_lost(run: "Session") -> None:
         f"the best model so far, of step {run.state.best_step}, was lost with its machine before it was in the store"
     )
     run.journal.append(Warned(message=f"{words}; the newest one is published until the next evaluation"))
-    run.state.best_chrf, run.state.best_step = -1.0, 0
+    run.state.best_chrf, run.state.best_step, run.state.best_scores = -1.0, 0, {}
 
 
 def _forget_unsaved_best(run: "Session", step: int) -> None:
@@ -244,6 +244,7 @@ def _forget_unsaved_best(run: "Session", step: int) -> None:
     if run.state.best_step == step:
         newest = run.log.newest
         run.state.best_chrf, run.state.best_step = newest.metrics.get("chrf", -1.0) if newest else -1.0, 0
+        run.state.best_scores = {}
 
 
 def _load_base(run: "Session") -> None:

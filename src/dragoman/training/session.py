@@ -29,6 +29,7 @@ from dragoman.store.local import FolderStore
 from dragoman.store.record import CheckpointRecord
 from dragoman.training import durable as durable_store
 from dragoman.training import inputs, opening, optimizer, saving, trainee
+from dragoman.training.about import About
 from dragoman.training.durable import Durable
 from dragoman.training.feed import Feed
 from dragoman.training.forward import Forward
@@ -61,6 +62,7 @@ class Session:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     small_files: dict[str, bytes]
+    about: About
     state: TrainState
     feed: Feed
     graphs: Graphs | None = None
@@ -75,6 +77,8 @@ class Session:
     """The newest step that is durable."""
     safe_time: float = field(default_factory=time.monotonic)
     """The instant of that step, or when the session began."""
+    counted_time: float = field(default_factory=time.monotonic)
+    """Up to when the state's `seconds` count."""
     failed_time: float | None = None
     """When a save failed that has not been made good since."""
     saver: Saver = field(default_factory=Saver)
@@ -169,6 +173,7 @@ def open_session(
         optimizer=optimizer.build(ready.forward.model.named_parameters(), config.training),
         scaler=arithmetic.scaler(),
         small_files=ready.small_files,
+        about=ready.about,
         state=TrainState(ready.fit.microbatch_tokens, ready.fit.checkpointing),
         feed=trainee.feed_of(ready.forward, config, loader),
         graphs=trainee.graphs_of(ready.forward, config, lambda words: journal.append(Warned(message=words))),

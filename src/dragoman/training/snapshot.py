@@ -151,11 +151,13 @@ def take(run: "Session", tensors: Tensors, wait: Callable[[], None] = lambda: No
         tensors: Its tensors, or their copy.
         wait: Returns when the copy is whole.
     """
-    now = run.state
+    now, instant = run.state, time.monotonic()
+    now.seconds += instant - run.counted_time
+    run.counted_time = instant
     now.scaler, now.computed_with = run.scaler.state_dict(), run.arithmetic.facts()
     return Snapshot(
         step=now.step,
-        time=time.monotonic(),
+        time=instant,
         updates=now.updates,
         pairs_seen=run.plan.pairs_seen(now.step),
         tensors=tensors,
@@ -176,8 +178,4 @@ def _adapter_settings(run: "Session") -> dict[str, bytes]:
 
 
 def _card(run: "Session") -> bytes:
-    pairs = run.corpus.counts("train")
-    learned = [way for way in run.corpus.directions if not way.is_replay]
-    step, total = run.state.step, run.plan.total_steps
-    chrf = run.state.best_chrf if run.state.best_chrf >= 0 else None
-    return seal(card.text(run.config, learned, pairs, step=step, total_steps=total, chrf=chrf))
+    return seal(card.text(card.facts(run)))

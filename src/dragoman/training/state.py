@@ -71,6 +71,10 @@ class TrainState:
     """State of the fp16 gradient scaler."""
     best_chrf: float = -1.0
     best_step: int = 0
+    best_scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What the dev sample scored at `best_step`, by direction, as `Scores`."""
+    seconds: float = 0.0
+    """Time that all sessions took up to here, from their first step on."""
     bad_steps: list[int] = field(default_factory=list)
     """Steps whose loss or gradient was not finite."""
     consecutive_bad: int = 0

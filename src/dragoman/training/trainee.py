@@ -19,7 +19,8 @@ from dragoman.model import adapters, nllb
 from dragoman.model.active import ActiveVocabulary
 from dragoman.model.new_rows import NewRows
 from dragoman.model.vocabulary import check_codes
-from dragoman.training import fitting
+from dragoman.training import about, fitting
+from dragoman.training.about import About
 from dragoman.training.feed import Feed
 from dragoman.training.fitting import Fit
 from dragoman.training.forward import Forward
@@ -39,6 +40,8 @@ class Trainee:
     forward: Forward
     small_files: dict[str, bytes]
     """Files that stand beside the weights in every checkpoint."""
+    about: About
+    """What the model tells of itself; one of the small files."""
     fit: Fit
     """How much of it is computed at once, when a run begins."""
 
@@ -70,9 +73,12 @@ def load(config: RunConfig, arithmetic: Arithmetic, made: Inputs, plan: BatchPla
     if of_base and of_base != form:
         there = f"--normalize {of_base.source} --normalize-target {of_base.target}"
         journal.append(Warned(message=f"the base model was tuned on text written in another way: {there}"))
-    small_files = nllb.model_files(model, made.base) | {normalization.FILE: form.to_json()}
+    told = about.of(config, made.base, made.corpus)
+    beside = {normalization.FILE: form.to_json(), about.FILE: told.to_json()}
+    small_files = nllb.model_files(model, made.base) | beside
     fit = fitting.fit(config, model, arithmetic, made.corpus, plan.pairs_per_step, free)
-    return Trainee(_forward(config, model, arithmetic, Loader(made.corpus, plan), made, journal), small_files, fit)
+    forward = _forward(config, model, arithmetic, Loader(made.corpus, plan), made, journal)
+    return Trainee(forward, small_files, told, fit)
 
 
 def as_stored(forward: Forward, config: RunConfig, state: TrainState) -> Forward:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 NEEDS_WRITE = WRITES | {"preupload", "batch", "verify"}
 SIGNED = frozenset({"upload", "part", "complete", "download"} | {*XET_ROUTES.values(), "xet_download"})
 """Requests to the store behind the Hub: their URLs are signed, or they carry a token of that store."""
-NAMED_IN_BODY = frozenset({"whoami", "create", "delete", "validate", "job_hardware", *JOB_ROUTES.values()})
+NAMED_IN_BODY = frozenset({"whoami", "create", "delete", "move", "validate", "job_hardware", *JOB_ROUTES.values()})
 """Requests whose path names no repository."""
 
 

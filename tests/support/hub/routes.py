@@ -35,6 +35,7 @@ PLAIN_ROUTES = {
     ("GET", "/api/whoami-v2"): "whoami",
     ("POST", "/api/repos/create"): "create",
     ("DELETE", "/api/repos/delete"): "delete",
+    ("POST", "/api/repos/move"): "move",
     ("POST", "/api/validate-yaml"): "validate",
     ("GET", "/api/jobs/hardware"): "job_hardware",
     ("POST", "/_control"): "control",
@@ -74,7 +75,7 @@ ROUTES = frozenset(
 WRITES = frozenset(
     {
         *("upload", "part", "complete", "commit", "squash", "lfs_delete", "xet_xorb", "xet_shard"),
-        *("create", "delete", "settings", "branch", "tag", "job_start", "job_cancel"),
+        *("create", "delete", "move", "settings", "branch", "tag", "job_start", "job_cancel"),
     }
 )
 """Those that change something on the Hub."""

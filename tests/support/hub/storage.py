@@ -43,6 +43,10 @@ class Storage(ABC):
         """Remove every blob under a prefix, and a log."""
 
     @abstractmethod
+    def move(self, prefix: str, log: str, to_prefix: str, to_log: str) -> None:
+        """Give every blob under a prefix, and a log, another name."""
+
+    @abstractmethod
     def close(self) -> None:
         """Let go of open files."""
 
@@ -77,6 +81,11 @@ class MemoryStorage(Storage):
         for name in [name for name in self._blobs if name.startswith(prefix + "/")]:
             del self._blobs[name]
         self._logs.pop(log, None)
+
+    def move(self, prefix: str, log: str, to_prefix: str, to_log: str) -> None:
+        for name in [name for name in self._blobs if name.startswith(prefix + "/")]:
+            self._blobs[to_prefix + name.removeprefix(prefix)] = self._blobs.pop(name)
+        self._logs[to_log] = self._logs.pop(log)
 
     def close(self) -> None:
         pass
@@ -134,6 +143,15 @@ class FolderStorage(Storage):
             self._open.pop(log).close()
         (self._folder / "logs" / f"{log}.jsonl").unlink(missing_ok=True)
         shutil.rmtree(self._folder / "blobs" / prefix, ignore_errors=True)
+
+    def move(self, prefix: str, log: str, to_prefix: str, to_log: str) -> None:
+        if log in self._open:
+            self._open.pop(log).close()
+        logs, blobs = self._folder / "logs", self._folder / "blobs"
+        (logs / f"{to_log}.jsonl").parent.mkdir(parents=True, exist_ok=True)
+        (blobs / to_prefix).parent.mkdir(parents=True, exist_ok=True)
+        (blobs / prefix).rename(blobs / to_prefix)
+        (logs / f"{log}.jsonl").rename(logs / f"{to_log}.jsonl")
 
     def close(self) -> None:
         for file in self._open.values():

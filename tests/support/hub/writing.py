@@ -5,6 +5,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from tests.support.hub.access import authorize
+from tests.support.hub.card_check import checked
 from tests.support.hub.limits import count_commit
 from tests.support.hub.messages import Answer, Refused, Request
 from tests.support.hub.reading import commit_at
@@ -183,6 +184,22 @@ def delete(hub: "HubStandIn", request: Request) -> Answer:
     return Answer.json({})
 
 
+def move(hub: "HubStandIn", request: Request) -> Answer:
+    """Give a repository another name. The real Hub leads from the old name to the new one; this one does not."""
+    asked = request.json()
+    kind = asked.get("type") or "model"
+    old, new = f"{kind}s/{asked['fromRepo']}", f"{kind}s/{asked['toRepo']}"
+    authorize(hub, request, old)
+    if not (request.token and request.token.may_write(asked["toRepo"])):
+        raise Refused(403, f"You don't have the rights to move to {asked['toRepo']}")
+    if new in hub.repositories:
+        raise Refused(409, f"{asked['toRepo']} exists already")
+    hub.storage.move(old, f"repositories/{old}", new, f"repositories/{new}")
+    del hub.repositories[old]
+    hub.repositories[new] = Repository(new, hub.storage)
+    return Answer.json({})
+
+
 def settings(hub: "HubStandIn", request: Request) -> Answer:
     """Show or hide a repository."""
     asked = request.json()
@@ -192,5 +209,8 @@ def settings(hub: "HubStandIn", request: Request) -> Answer:
 
 
 def validate(hub: "HubStandIn", request: Request) -> Answer:
-    """Whether the card of a model is well-formed: it is."""
-    return Answer.json({"errors": [], "warnings": []})
+    """Whether a card is well-formed."""
+    asked = request.json()
+    errors, warnings = checked(asked["content"], asked.get("repoType") or "model")
+    found = {"errors": [{"message": each} for each in errors], "warnings": [{"message": each} for each in warnings]}
+    return Answer.json(found, 400 if errors else 200)

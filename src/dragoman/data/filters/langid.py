@@ -76,6 +76,22 @@ def is_other_language(text: str, code: str, min_chars: int) -> bool:
     return likeliest.value >= SURE
 
 
+def likeliest(text: str) -> tuple[str, float] | None:
+    """The tag of the language that a text is most likely in, and how sure that is, of 1.
+
+    None when the package is missing, or the text has no word to judge by.
+    """
+    try:
+        lingua, _ = detector()
+    except ImportError:
+        return None
+    text = prose(text)
+    if not any(character.isalpha() for character in text):
+        return None
+    found = lingua.compute_language_confidence_values(text)[0]
+    return found.language.iso_code_639_1.name.lower(), float(found.value)
+
+
 @cache
 def detector() -> tuple[Any, frozenset[str]]:
     """The detector, and the languages that it knows. Without its high accuracy, which takes a gigabyte."""

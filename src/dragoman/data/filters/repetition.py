@@ -17,7 +17,22 @@ def repeats(text: str, times: int) -> bool:
         text: `clean`, so that one space parts two words.
         times: From 1.
     """
-    return any(_has_letter(found.group(1)) for pattern in _patterns(times) for found in pattern.finditer(text))
+    return repeats_letters(text, times) or repeats_words(text, times)
+
+
+def repeats_letters(text: str, times: int) -> bool:
+    """The same of letters alone."""
+    letters, _ = _patterns(times)
+    return any(_has_letter(found.group(1)) for found in letters.finditer(text))
+
+
+def repeats_words(text: str, times: int) -> bool:
+    """The same of words alone."""
+    _, words = _patterns(times)
+    every_word = text.split()
+    if len(every_word) - len(set(every_word)) < times:
+        return False
+    return any(_has_letter(found.group(1)) for found in words.finditer(text))
 
 
 @lru_cache(maxsize=8)

@@ -14,6 +14,7 @@ from dragoman.data.sources import entries, formats, hub, hub_data
 from dragoman.data.sources.entries import GETTEXT_PREFIX, Entry, data_set_of, existing_path, serving
 from dragoman.data.sources.formats import How
 from dragoman.data.sources.gettext import Domain, GettextSource, find_domains, find_package, languages_of
+from dragoman.data.sources.hub_data import DataSetName
 from dragoman.data.sources.markup import InlineTags
 from dragoman.data.sources.rows import BadRow, OnBadRows, Pair, Rows, Source
 from dragoman.errors import InputError
@@ -21,6 +22,7 @@ from dragoman.languages import Direction, new_among
 
 __all__ = [
     "BadRow",
+    "DataSetName",
     "InlineTags",
     "OnBadRows",
     "Pair",
@@ -28,6 +30,7 @@ __all__ = [
     "Source",
     "are_local",
     "check_data",
+    "data_sets",
     "open_sources",
     "pinned",
 ]
@@ -113,6 +116,12 @@ def pinned(data: Sequence[str], stored: Sequence[str] = ()) -> list[str]:
         DataError: The Hub does not tell, and was never asked before.
     """
     return [_pinned(text, stored) for text in data]
+
+
+def data_sets(data: Sequence[str]) -> list[DataSetName]:
+    """The data sets on the Hub among the entries of `--data`, each once."""
+    names = (entries.data_set_in(text) for text in data)
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def _pinned(text: str, stored: Sequence[str]) -> str:
