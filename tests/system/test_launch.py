@@ -167,8 +167,10 @@ def test_the_best_machine_for_a_budget_is_taken_and_all_others_are_explained(
 ) -> None:
     run_file = write_run(tmp_path / "run.yaml")
     told = launch("launch", "auto", run_file, "--max-usd", "5", "--dry-run")
-    assert (told["platform"], told["most_usd"] <= 5) == ("jobs", True)
+    assert (told["platform"], told["most_usd"]) == ("kaggle", 0)  # one session without a person, for nothing
     assert len(told["candidates"]) > 10
+    paid = launch("launch", "auto", run_file, "--max-usd", "5", "--gpu", "l4", "--dry-run")
+    assert (paid["platform"] in ("jobs", "space"), paid["most_usd"] <= 5) == (True, True)
     assert all(candidate["why"] for candidate in told["candidates"])
 
 
@@ -211,7 +213,7 @@ def test_a_machine_is_stopped_by_its_handle_or_by_the_store_of_its_run(
     # Whoever was not there when it was started finds it in the store.
     again = launch("launch", "jobs", run_file, "--yes")
     started.STARTED.unlink()
-    assert "a machine that trains hf://ada/run was started already" in refused("launch", "jobs", run_file, "--yes")
+    assert "that trains hf://ada/run is there already" in refused("launch", "jobs", run_file, "--yes")
     assert launch("stop", "ada/run")["handle"] == again["handle"]
     assert {job.stage for job in hub.jobs.values()} == {"CANCELED"}
     said = refused("stop", "hf://ada/another")
