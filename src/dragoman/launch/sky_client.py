@@ -90,19 +90,20 @@ class SkyClient:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(data)
             asked = ["jobs", "launch", "--yes", "--detach-run", "--env", f"{sky.ENDS}={ends}", *named, sky.TASK]
+            lost: StoreUnavailable | None = None
             try:
                 self._sky(asked, cwd=folder, more=values, seconds=_START_SECONDS)
             except StoreUnavailable as failure:
-                if not (found := self._started(job)):
-                    raise StoreUnavailable(
-                        f"{failure.message}; it may run all the same",
-                        f"sky jobs queue; sky jobs cancel --name {job.name}",
-                    ) from None
-                return _handle(found)
+                lost = failure
         found = self._started(job)
-        if not found:
-            raise StoreUnavailable(f"SkyPilot took {job.name}, and does not show it", "sky jobs queue --all")
-        return _handle(found)
+        if found is None:
+            said = (
+                f"{lost.message}; it may run all the same"
+                if lost
+                else f"SkyPilot took {job.name}, and does not show it"
+            )
+            raise StoreUnavailable(said, f"sky jobs queue --all; sky jobs cancel --name {job.name}")
+        return Handle("sky", str(found["job_id"]))
 
     def state(self, handle: Handle) -> State:
         """See `Client`."""
@@ -187,10 +188,6 @@ class SkyClient:
                 raise _NoJobs
             raise InputError(f"{what}: {one_line(said, hidden)}", f"{what} --help, or sky api logs")
         return done.stdout
-
-
-def _handle(found: Mapping[str, Any]) -> Handle:
-    return Handle("sky", str(found["job_id"]))
 
 
 def _state(one: Mapping[str, Any]) -> State:
