@@ -110,10 +110,10 @@ class World:
     def begin(self) -> Begin:
         return Begin(self.start, lambda platform: Desk(self, platform))
 
-    def start(self, place: Place, max_hours: float, name: str) -> Handle:
+    def start(self, place: Place, max_hours: float) -> Handle:
         if self.random.random() < self.refuses:
             raise InputError(f"{place.platform.title} has no machine now")
-        return self.rent(place.platform.name, max_hours, place.offer.usd_per_hour or 0.0, name)
+        return self.rent(place.platform.name, max_hours, place.offer.usd_per_hour or 0.0, f"{len(self.rented)}")
 
     def rent(self, platform: str, max_hours: float, usd_per_hour: float, name: str) -> Handle:
         handle = Handle(platform, name)
@@ -200,6 +200,8 @@ class Desk:
         return "running" if self._found(handle).ended is None else "ended"
 
     def release(self, handle: Handle) -> None:
+        if self.platform == "kaggle":
+            raise InputError("no program can end a session from elsewhere")
         machine = self._found(handle)
         if machine.ended is None:
             machine.ended = self.world.now

@@ -33,13 +33,13 @@ class Terms:
     """The newest in the store."""
 
 
-def hire(ledger: Ledger, terms: Terms, start: Callable[[str], Handle], clock: Clock) -> Handle | None:
+def hire(ledger: Ledger, terms: Terms, start: Callable[[], Handle], clock: Clock) -> Handle | None:
     """Claim a machine, start it and write it down; None when somebody else was faster.
 
     Args:
         ledger: Of the run.
         terms: What is started.
-        start: Starts it, under a name that no other machine has.
+        start: Starts it.
         clock: Seconds since 1970 (UTC).
 
     Raises:
@@ -61,7 +61,7 @@ def hire(ledger: Ledger, terms: Terms, start: Callable[[str], Handle], clock: Cl
     if ledger.claim(claim) is None:
         return None
     try:
-        handle = start(f"dragoman-{claim.nonce}")
+        handle = start()
     except InputError as error:
         ledger.add(Ended, clock(), claim=claim.nonce, reason=error.message, was_refused=True)
         raise
@@ -72,6 +72,8 @@ def hire(ledger: Ledger, terms: Terms, start: Callable[[str], Handle], clock: Cl
 def release(machine: Machine, ledger: Ledger, clock: Clock, client_for: clients.Connect = clients.client_for) -> str:
     """Stop paying for a machine; returns what its platform had said of it.
 
+    One that costs nothing by the hour, and that its platform lets nobody end from outside, counts as ended.
+
     Raises:
         InputError: Its platform refuses us.
         StoreUnavailable: Store or platform do not answer.
@@ -80,7 +82,11 @@ def release(machine: Machine, ledger: Ledger, clock: Clock, client_for: clients.
     if machine.handle:
         client = client_for(machine.handle.platform)
         state = client.state(machine.handle)
-        client.release(machine.handle)
+        try:
+            client.release(machine.handle)
+        except InputError:
+            if machine.claim.usd_per_hour:
+                raise
     ledger.add(Ended, clock(), claim=machine.claim.nonce, reason=f"released ({state})")
     return state
 
@@ -106,7 +112,7 @@ def launched(job: Job, plan: Plan, clock: Clock) -> Handle:
     usd_per_hour = (job.offer.usd_per_hour or 0.0) * job.num_nodes
     newest = log.newest.step if log.newest else 0
     terms = Terms(job.platform, job.offer, usd_per_hour, job.max_hours * job.attempts, log.epoch, newest)
-    handle = hire(ledger, terms, lambda _: client.submit(job, plan), clock)
+    handle = hire(ledger, terms, lambda: client.submit(job, plan), clock)
     if handle is None:
         raise InputError(f"{job.store}: another machine was started for this run just now", "dragoman status, later")
     return handle

@@ -15,13 +15,13 @@ def begin(config: RunConfig, options: LaunchOptions) -> Begin:
 
     Args:
         config: The run, as its store holds it.
-        options: What was said about machines; GPU, limit and name are the supervisor's.
+        options: What was said about machines; GPU and limit are the supervisor's.
     """
 
-    def start(place: Place, max_hours: float, name: str) -> Handle:
-        said = options.model_copy(update={"gpu": place.offer.flavor, "max_hours": max_hours, "name": name})
+    def start(place: Place, max_hours: float) -> Handle:
+        said = options.model_copy(update={"gpu": place.offer.flavor, "max_hours": max_hours})
         job = loading.job(config, said, place.platform, continues=config.store.keeps_data)
-        plan, client = clients.plan_for(job), clients.client_for(place.platform.name)
+        plan, client = clients.plan_for(job), clients.client_for(clients.way(place.platform.name))
         client.check(job, plan)
         return client.submit(job, plan)
 

@@ -25,8 +25,8 @@ SOON_SECONDS = 60.0
 class Begin:
     """How a machine is started and found again."""
 
-    start: Callable[[Place, float, str], Handle]
-    """Starts a machine in a place, with a limit in hours, under a name; as `Client.submit`."""
+    start: Callable[[Place, float], Handle]
+    """Starts a machine in a place, with a limit in hours; as `Client.submit`."""
     client: Connect
 
 
@@ -86,7 +86,7 @@ def _start(decision: Start, run: Seen, ledger: Ledger, begin: Begin, clock: Call
     platform, offer = decision.place.platform, decision.place.offer
     terms = Terms(platform, offer, offer.usd_per_hour or 0.0, decision.max_hours, run.epoch, run.step)
     try:
-        handle = hire(ledger, terms, lambda name: begin.start(decision.place, decision.max_hours, name), clock)
+        handle = hire(ledger, terms, lambda: begin.start(decision.place, decision.max_hours), clock)
     except InputError as error:
         return f"{platform.title} refused: {error.message}"
     if handle is None:
