@@ -83,7 +83,7 @@ def test_a_stopped_session_saves_and_its_successor_ends_with_the_same_weights(la
 
 def test_the_deadline_ends_a_session_with_a_save(lab: Lab, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = itertools.count(step=1000)  # each look at the clock costs 1,000 of the 3,600 seconds
-    monkeypatch.setattr(loop, "Stop", lambda hours: Stop(hours, clock=lambda: next(seconds)))
+    monkeypatch.setattr(loop, "Stop", lambda limit: Stop(limit, clock=lambda: next(seconds)))
     ending = lab.train(run, max_hours=1)
     assert (ending.outcome, ending.reason, ending.step, ending.safe_step) == ("stopped", "--max-hours 1", 3, 3)
     monkeypatch.undo()

@@ -24,7 +24,7 @@ from dragoman.data.corpus import Corpus
 from dragoman.data.filters import langid
 from dragoman.data.loader import Loader
 from dragoman.errors import InputError
-from dragoman.journal import Event, Journal, SessionStarted, Warned
+from dragoman.journal import Event, Journal, SessionStarted, TimeLimited, Warned
 from dragoman.model import adapters
 from dragoman.store.disk import Disk
 from dragoman.store.local import FolderStore
@@ -41,6 +41,7 @@ from dragoman.training.replication import Replication
 from dragoman.training.saver import Saver
 from dragoman.training.state import TrainState
 from dragoman.training.stop import Stop
+from dragoman.training.time_limit import platform_of
 
 if TYPE_CHECKING:
     from transformers import M2M100ForConditionalGeneration
@@ -116,6 +117,7 @@ def check(config: RunConfig) -> Path:
         InputError: Languages, device, precision or store are wrong, or a package is missing.
     """
     folder = run_folder(config)
+    platform_of(config.machine)
     mixture.weights_of(config, inputs.directions_of(config))
     if config.data.langid:
         langid.check()
@@ -292,3 +294,5 @@ def _announce(run: Session, restored: CheckpointRecord | None) -> None:
             rows=len(run.model.lm_head.weight),
         )
     )
+    if limit := run.stop.limit:
+        run.journal.append(TimeLimited(until=round(time.time() + run.stop.seconds_left, 3), reason=limit.reason))

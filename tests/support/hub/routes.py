@@ -28,6 +28,13 @@ API_ROUTES = {
     ("PUT", "settings"): "settings",
     ("GET", "xet-read-token"): "xet_token",
     ("GET", "xet-write-token"): "xet_token",
+    ("GET", "runtime"): "runtime",
+    ("POST", "pause"): "pause",
+    ("POST", "restart"): "restart",
+    ("POST", "hardware"): "hardware",
+    ("POST", "sleeptime"): "sleeptime",
+    ("POST", "secrets"): "secrets",
+    ("POST", "variables"): "variables",
 }
 """By method and the first part of the path after `/api/KIND/USER/NAME`."""
 
@@ -63,6 +70,7 @@ WRITES = frozenset(
     {
         *("upload", "part", "complete", "commit", "squash", "lfs_delete", "xet_xorb", "xet_shard"),
         *("create", "delete", "settings", "branch", "tag"),
+        *("pause", "restart", "hardware", "sleeptime", "secrets", "variables"),
     }
 )
 """Those that change something on the Hub."""
