@@ -19,13 +19,13 @@ from bench.faults_machine import Machine, Process, wait_until
 from tests.support.hub import HubStandIn
 from tests.support.runs import flags
 
-SPACE, TOKEN = "ada/nllb", "hf_ada_space"
+SPACE, REPO, TOKEN = "ada/nllb", "ada/fine-tuned-nllb-scratch-tiny", "hf_ada_space"
 SECONDS = 180.0
 """The longest that anything is waited for: a cold disk may take a minute to import torch."""
 
 
 def space_words(data: Path, **options: object) -> list[str]:
-    """The words of a tiny run behind `dragoman space`; without `--store`, so that it goes to SPACE's own repository."""
+    """The words of a tiny run behind `dragoman space`; without `--store`, so that it goes to REPO."""
     chosen: dict[str, object] = {
         "language_pairs": "en-fr",
         "data": f"en-fr={data}",

@@ -12,7 +12,7 @@ from dragoman.checkpoint.log import RunLog
 from dragoman.store.hub import HubStore
 from tests.support.hub import Fault, HubStandIn
 from tests.support.runs import make_pairs
-from tests.support.space import SECONDS, SPACE, TOKEN, Container, is_paused, space_words
+from tests.support.space import REPO, SECONDS, SPACE, TOKEN, Container, is_paused, space_words
 
 PACE = 0.05
 
@@ -49,13 +49,13 @@ def boot(tmp_path: Path, hub: HubStandIn, data: Path) -> Iterator[Callable[..., 
 
 
 def published(hub: HubStandIn) -> str:
-    return hashlib.sha256(hub.read(SPACE, "model.safetensors")).hexdigest()
+    return hashlib.sha256(hub.read(REPO, "model.safetensors")).hexdigest()
 
 
 def safe_step(hub: HubStandIn) -> int:
-    if f"models/{SPACE}" not in hub.repositories:
+    if f"models/{REPO}" not in hub.repositories:
         return -1
-    newest = RunLog(HubStore(SPACE, endpoint=hub.url, token=lambda: TOKEN)).newest
+    newest = RunLog(HubStore(REPO, endpoint=hub.url, token=lambda: TOKEN)).newest
     return newest.step if newest else -1
 
 
@@ -119,7 +119,7 @@ def test_without_a_token_that_may_write_nothing_is_trained_and_the_cost_is_named
     assert container.process.exit_code == 2, talk
     assert {"none": "no token", "read": "may only read"}[role] in talk
     assert "THIS MACHINE MAY STILL COST MONEY" in talk
-    assert f"models/{SPACE}" not in hub.repositories
+    assert f"models/{REPO}" not in hub.repositories
     assert hub.spaces[SPACE].pauses == 0
 
 
