@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := OMP_WAIT_POLICY=PASSIVE $(BIN)/python
 
-.PHONY: demo test check bench bench-faults bench-memory bench-prepare chaos compat docs clean
+.PHONY: demo test check bench bench-faults bench-memory bench-prepare chaos compat docs recipes space clean
 
 demo: $(VENV)/.demo
 	$(RUN) -m examples.demo
@@ -42,6 +42,13 @@ bench-memory: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(RUN) docs/generate.py
+
+recipes: $(VENV)/.dev
+	$(RUN) docs/recipes.py
+
+# As root: it installs buildah and debootstrap, and unpacks an image.
+space: $(VENV)/.dev
+	$(RUN) -m bench.space --report bench/space_$(shell date +%F).md
 
 # The stamp files hold what was installed, so a changed pyproject.toml installs again.
 $(VENV)/.core: pyproject.toml constraints.txt

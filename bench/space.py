@@ -11,7 +11,6 @@ here: SIGTERM, a grace of 0, 5 or 30 s, SIGKILL to all, an empty disk.
 
 import argparse
 import hashlib
-import itertools
 import json
 import os
 import shutil
@@ -256,19 +255,22 @@ def play(image: Image, folder: Path) -> tuple[list[Life], bool]:
 
 def report(build_seconds: float, image: Image, lives: Sequence[Life], same: bool) -> str:
     """The result as a page."""
-    rows = "\n".join(
-        f"| {number} | {life.grace} | {life.answered_seconds:.1f} | {life.safe_step:,} | {life.exit_code} | {life.pauses} |"
-        for number, life in zip(itertools.count(1), lives)
-    )
+    cells = [
+        (number, life.grace, f"{life.answered_seconds:.1f}", f"{life.safe_step:,}", life.exit_code, life.pauses)
+        for number, life in enumerate(lives, start=1)
+    ]
+    rows = "\n".join(f"| {' | '.join(map(str, row))} |" for row in cells)
+    gigabytes = image.num_bytes / 1e9
+    writable = ", ".join(sorted(image.writable()))
     median = statistics.median(life.answered_seconds for life in lives)
     return f"""# The image of a Space
 
-`make space`: built by buildah 1.28 (chroot isolation, vfs) on a debootstrapped Debian 12, with torch for CPUs from a folder
-of wheels, in {build_seconds:.0f} s; {image.num_bytes / 1e9:.2f} GB unpacked. Process 1 of its own process namespace, uid 1000, own root folder,
-against the Hub stand-in on loopback; two shared cores. Folders that uid 1000 may write: {", ".join(sorted(image.writable()))}.
+`make space`: built by buildah 1.28 (chroot isolation, vfs) on a debootstrapped Debian 12, with torch for CPUs from a
+folder of wheels, in {build_seconds:.0f} s; {gigabytes:.2f} GB unpacked. Process 1 of its own process namespace, uid 1000, own root folder, against the Hub stand-in on loopback; two shared cores.
+Folders that uid 1000 may write: {writable}.
 
-A tiny model, 1,500 steps, a save every 50. Each container ends with SIGKILL to everything, and the next one finds an empty disk.
-SIGTERM comes before, by the grace; 0: no warning.
+A tiny model, 1,500 steps, a save every 50. Each container ends with SIGKILL to everything, and the next one finds an
+empty disk. SIGTERM comes before, by the grace; 0 s: no warning.
 
 | container | grace | page answers after, s | safe step at its end | exit code | pauses asked for |
 | --- | --- | ---: | ---: | ---: | ---: |

@@ -30,8 +30,19 @@ class Job:
     """Take a cheaper machine that may be taken away."""
     max_hours: float = 24.0
     """Hours after which the platform itself must end the machine, whatever the run does."""
-    attempts: int = 3
-    """How often the platform may start it, where it counts."""
+    attempts: int = 1
+    """How often the platform may start it, where it counts; each may last as long as `max_hours`."""
+    carries: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+    """What travels with the run file, by its path on the machine: this package as a wheel, and data files of this
+    machine below `files/`, where the run's working folder is."""
+    requires: tuple[str, ...] = ("dragoman",)
+    """What `pip install` is given on the machine, as one word each; the package itself is the first, by the path of its
+    wheel where it is carried, with the extras that the run needs."""
+    max_usd: float | None = None
+    """Most that the user will pay, where that was said."""
+    bundle: str | None = None
+    """Private data set on the Hub through which machines without an upload of their own get what they need, as
+    USER/NAME; None: one of the owner of the store."""
 
     @property
     def store(self) -> str:
@@ -41,8 +52,8 @@ class Job:
 
     @property
     def most_usd(self) -> float:
-        """Cost if every node runs to its limit; 0 where it is free or comes with a subscription."""
-        return (self.offer.usd_per_hour or 0.0) * self.num_nodes * self.max_hours
+        """Cost if every node runs to its limit in every attempt; 0 where it is free or comes with a subscription."""
+        return (self.offer.usd_per_hour or 0.0) * self.num_nodes * self.max_hours * self.attempts
 
 
 @dataclass(frozen=True)
