@@ -40,14 +40,14 @@ RUN = """\
 language_pairs: [en-fr]
 data: [en-fr=pairs.tsv]
 model: scratch:tiny
-max_steps: 1500
+max_steps: 500
 batch_size: 4
 gradient_accumulation: 1
 learning_rate: 1e-3
 dropout: 0.2
 dev_percent: 0
 test_percent: 0
-save_steps: 50
+save_steps: 25
 eval_steps: 0
 threads: 1
 device: cpu
@@ -266,10 +266,11 @@ def report(build_seconds: float, image: Image, lives: Sequence[Life], same: bool
     return f"""# The image of a Space
 
 `make space`: built by buildah 1.28 (chroot isolation, vfs) on a debootstrapped Debian 12, with torch for CPUs from a
-folder of wheels, in {build_seconds:.0f} s; {gigabytes:.2f} GB unpacked. Process 1 of its own process namespace, uid 1000, own root folder, against the Hub stand-in on loopback; two shared cores.
+folder of wheels, in {build_seconds:.0f} s; {gigabytes:.2f} GB unpacked. Process 1 of its own process namespace,
+uid 1000, own root folder, against the Hub stand-in on loopback; two shared cores.
 Folders that uid 1000 may write: {writable}.
 
-A tiny model, 1,500 steps, a save every 50. Each container ends with SIGKILL to everything, and the next one finds an
+A tiny model, 500 steps, a save every 25. Each container ends with SIGKILL to everything, and the next one finds an
 empty disk. SIGTERM comes before, by the grace; 0 s: no warning.
 
 | container | grace | page answers after, s | safe step at its end | exit code | pauses asked for |

@@ -78,16 +78,23 @@ class SpaceClient:
     """Spaces of one account. See `Client`.
 
     Args:
+        endpoint: Which Hub; by default the one that HF_ENDPOINT names, else huggingface.co.
+        token: Gives the token; by default as `huggingface_hub` finds it.
         clock: Seconds since 1970.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        token: Callable[[], str | None] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._endpoint, self._token, self._clock = endpoint, token, clock
 
     def check(self, job: Job, plan: Plan) -> None:
         """See `Client`."""
-        _values(plan)
         space = self._space(job)
+        _values(plan, space)
         check_identity(space.whoami(), space.space_id)
         if job.store.startswith(_HUB):
             check_identity(space.whoami(), job.store.removeprefix(_HUB))
@@ -105,7 +112,7 @@ class SpaceClient:
         try:
             if is_new:
                 space.create()
-            space.give(_values(plan), told)
+            space.give(_values(plan, space), told)
             space.on(job.offer.flavor)
             space.put(plan.files, f"Train {job.store}")
             if not is_new:
@@ -117,21 +124,24 @@ class SpaceClient:
     def state(self, handle: Handle) -> State:
         """See `Client`."""
         try:
-            return SpaceApi(handle.id).state()
+            return self._api(handle.id).state()
         except HubFailure:
             return "unknown"
 
     def release(self, handle: Handle) -> None:
         """See `Client`."""
-        space = SpaceApi(handle.id)
+        space = self._api(handle.id)
         if space.exists() and space.state() != "ended":
             space.pause()
 
     def _space(self, job: Job) -> SpaceApi:
         """The Space of a job: of the owner of its store, or of the token."""
         if job.store.startswith(_HUB):
-            return SpaceApi(f"{job.store.removeprefix(_HUB).partition('/')[0]}/{job.name}")
-        return SpaceApi(f"{SpaceApi(job.name).whoami()['name']}/{job.name}")
+            return self._api(f"{job.store.removeprefix(_HUB).partition('/')[0]}/{job.name}")
+        return self._api(f"{self._api(job.name).whoami()['name']}/{job.name}")
+
+    def _api(self, space_id: str) -> SpaceApi:
+        return SpaceApi(space_id, self._endpoint, self._token)
 
 
 def _store_of(space: SpaceApi) -> str | None:
@@ -145,15 +155,13 @@ def _store_of(space: SpaceApi) -> str | None:
     return found.get("store") or (f"{_HUB}{repo}" if repo else None)
 
 
-def _values(plan: Plan) -> Mapping[str, str]:
+def _values(plan: Plan, space: SpaceApi) -> Mapping[str, str]:
     """The secrets of a plan, as they are on this machine.
 
     Raises:
         InputError: One of them is not set.
     """
-    from huggingface_hub import get_token
-
-    found = {name: get_token() if name == TOKEN else host.variable(name) for name in plan.secrets}
+    found = {name: space.token() if name == TOKEN else host.variable(name) for name in plan.secrets}
     for name, value in found.items():
         if not value:
             hint = NEW_TOKEN if name == TOKEN else f"export {name}=… on this machine; it is sent as a secret"

@@ -32,17 +32,30 @@ class SpaceApi:
 
     Args:
         space_id: USER/NAME.
+        endpoint: Which Hub; by default the one that HF_ENDPOINT names, else huggingface.co.
+        token: Gives the token; by default as `huggingface_hub` finds it.
     """
 
-    def __init__(self, space_id: str) -> None:
+    def __init__(
+        self, space_id: str, endpoint: str | None = None, token: Callable[[], str | None] | None = None
+    ) -> None:
         self.space_id = space_id
+        self._endpoint, self._token = endpoint, token
+
+    def token(self) -> str | None:
+        """The token that is sent; None when there is none."""
+        if self._token:
+            return self._token()
+        from huggingface_hub import get_token
+
+        return get_token()
 
     @property
     def page(self) -> str:
         """Where a person watches it."""
         from huggingface_hub import constants
 
-        return f"{constants.ENDPOINT}/spaces/{self.space_id}"
+        return f"{self._endpoint or constants.ENDPOINT}/spaces/{self.space_id}"
 
     def whoami(self) -> Mapping[str, Any]:
         """What the Hub knows of the owner of the token, and what the token may do.
@@ -50,9 +63,7 @@ class SpaceApi:
         Raises:
             InputError: There is no token, or it is not valid.
         """
-        from huggingface_hub import get_token
-
-        if not get_token():
+        if not self.token():
             raise InputError("there is no token (HF_TOKEN is not set)", NEW_TOKEN)
         try:
             return self._ask("the token cannot be checked", lambda api: cast("Any", api).whoami())
@@ -159,10 +170,10 @@ class SpaceApi:
         return self._ask("its state cannot be asked for", lambda api: api.get_space_runtime(self.space_id))
 
     def _ask(self, what: str, call: "Callable[[HfApi], T]", seconds: float = _ANSWER_SECONDS) -> T:
-        from huggingface_hub import HfApi, get_token
+        from huggingface_hub import HfApi
 
-        what, token = f"Space {self.space_id}: {what}", get_token()
-        api = HfApi(token=token or False, library_name="dragoman", library_version=__version__)
+        what, token = f"Space {self.space_id}: {what}", self.token()
+        api = HfApi(endpoint=self._endpoint, token=token or False, library_name="dragoman", library_version=__version__)
         try:
             return within(seconds, what, lambda: call(api))
         except DragomanError:
