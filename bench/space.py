@@ -172,6 +172,7 @@ class Image:
     @contextmanager
     def container(self, hub: HubStandIn, space: str, said_to: Path) -> Iterator[subprocess.Popen[bytes]]:
         """One life: process 1 of its own namespace, as the user of the image."""
+        assert not _answers("healthz"), f"something else answers on port {PORT}"
         self.wipe()
         environ = dict(entry.split("=", 1) for entry in self.config["Env"])
         environ |= {"SPACE_ID": space, "HF_TOKEN": TOKEN, "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
@@ -179,16 +180,16 @@ class Image:
         user = self.config["User"]
         inside = f'mount -t proc proc "{self.root}/proc" && exec chroot --userspec={user}:{user} "{self.root}" "$@"'
         work = f'cd {self.config["WorkingDir"]} && exec "$@"'
-        words = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "sh", "-c", inside, "sh"]
+        words = ["unshare", "--pid", "--fork", "--mount", "sh", "-c", inside, "sh"]
         words += ["env", "-i", *given, "sh", "-c", work, "sh", *self.config["Entrypoint"]]
         with said_to.open("ab") as file:
             process = subprocess.Popen(words, stdout=file, stderr=file, start_new_session=True)
         try:
             yield process
         finally:
-            process.kill()  # and with it, by --kill-child, process 1, and with that all others
+            for first in _children(process):
+                os.kill(first, signal.SIGKILL)  # with process 1 the kernel ends all others of its namespace
             process.wait()
-            wait_until(lambda: not _answers("healthz"), 30)
 
 
 def _answers(path: str) -> str:
@@ -199,10 +200,11 @@ def _answers(path: str) -> str:
         return ""
 
 
-def _first_process(process: subprocess.Popen[bytes]) -> int:
-    """Process 1 of the container, as this machine numbers it."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return int(children[0])
+def _children(process: subprocess.Popen[bytes]) -> list[int]:
+    """Process 1 of the container, as this machine numbers it; nothing when it has ended."""
+    if process.poll() is not None:
+        return []
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
 def safe_step(hub: HubStandIn, repo: str) -> int:
@@ -220,7 +222,7 @@ def live(image: Image, hub: HubStandIn, space: str, repo: str, grace: float | No
     with image.container(hub, space, said_to) as process:
         assert wait_until(lambda: _answers("healthz") == "ok", SECONDS), said_to.read_text()
         answered = time.monotonic() - began
-        first = _first_process(process)
+        [first] = _children(process)
         status = Path(f"/proc/{first}/status").read_text()
         assert "\nUid:\t1000\t1000\t1000\t1000" in status, status
         if grace is None:

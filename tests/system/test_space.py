@@ -128,3 +128,15 @@ def test_a_pause_whose_answer_is_lost_is_not_asked_for_again(hub: HubStandIn, bo
     container = boot(max_steps=5)
     assert container.shows(lambda: container.entry()["phase"] == "released"), container.process.talk
     assert hub.spaces[SPACE].pauses == 1
+
+
+def test_when_its_time_is_up_it_is_paused_and_not_started_again(
+    hub: HubStandIn, boot: Callable[..., Container]
+) -> None:
+    container = boot(max_hours=0.0005)  # over before the first step
+    assert container.shows(lambda: is_paused(hub)), container.process.talk
+    assert container.entry()["attempts"] == 1
+    container.end(grace_seconds=5)
+    assert container.process.exit_code == 75
+    assert "--deadline 20" in "\n".join(container.process.talk)
+    assert hub.spaces[SPACE].pauses == 1

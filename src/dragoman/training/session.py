@@ -294,5 +294,5 @@ def _announce(run: Session, restored: CheckpointRecord | None) -> None:
             rows=len(run.model.lm_head.weight),
         )
     )
-    if limit := run.stop.limit:
-        run.journal.append(TimeLimited(until=round(time.time() + run.stop.seconds_left, 3), reason=limit.reason))
+    if run.stop.limit and run.stop.until:
+        run.journal.append(TimeLimited(until=round(run.stop.until, 3), reason=run.stop.limit.reason))

@@ -28,6 +28,8 @@ class Stop:
         self.limit = limit
         """When the session must be over; None when it may last."""
         self.deadline = clock() + limit.seconds - limit.margin_seconds if limit else None
+        self.until = time.time() + limit.seconds - limit.margin_seconds if limit else None
+        """The same instant in seconds since 1970."""
         self.received: signal.Signals | None = None
         self.save_seconds = 0.0
         """What the last save took: the time that the last checkpoint needs."""
