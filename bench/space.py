@@ -53,7 +53,7 @@ threads: 1
 device: cpu
 commits_per_hour: 1000
 """
-GRACES = (0, 5, 30, 0, 5)
+GRACES = (0, 5, 30)
 
 
 @dataclass
@@ -150,15 +150,17 @@ class Image:
         self.config = json.loads(buildah("inspect", "--type", "image", IMAGE))["Docker"]["config"]
         self.root = Path(buildah("mount", buildah("from", IMAGE)))
         self.num_bytes = sum(path.lstat().st_size for path in self.root.rglob("*") if path.is_file())
+        (self.root / "etc/hosts").write_text("127.0.0.1 localhost\n")  # as whatever runs containers does
+        self.writable = self._writable()
+        """Folders that uid 1000 may write, besides devices."""
         self._home = buildah.folder / "home"
         shutil.rmtree(self._home, ignore_errors=True)
         shutil.copytree(self.root / "home", self._home, symlinks=True)
 
-    def writable(self) -> set[str]:
-        """What uid 1000 may write in the root folder, besides devices."""
+    def _writable(self) -> list[str]:
         words = ["find", self.root, "-xdev", "(", "-user", "1000", "-o", "-perm", "-0002", ")", "!", "-type", "l"]
         found = subprocess.run([*map(str, words), "-type", "d"], stdout=subprocess.PIPE, text=True, check=True)
-        return {str(Path(line).relative_to(self.root)) for line in found.stdout.splitlines()}
+        return sorted(str(Path(line).relative_to(self.root)) for line in found.stdout.splitlines())
 
     def wipe(self) -> None:
         """The disk as the image has it."""
@@ -255,20 +257,28 @@ def play(image: Image, folder: Path) -> tuple[list[Life], bool]:
     return lives, len(weights) == 1
 
 
-def report(build_seconds: float, image: Image, lives: Sequence[Life], same: bool) -> str:
+def report(build_seconds: float | None, image: Image, lives: Sequence[Life], same: bool) -> str:
     """The result as a page."""
     cells = [
-        (number, life.grace, f"{life.answered_seconds:.1f}", f"{life.safe_step:,}", life.exit_code, life.pauses)
+        (
+            number,
+            life.grace,
+            f"{life.answered_seconds:.1f}",
+            f"{life.safe_step:,}",
+            life.exit_code if life.exit_code is not None else "killed",
+            life.pauses,
+        )
         for number, life in enumerate(lives, start=1)
     ]
     rows = "\n".join(f"| {' | '.join(map(str, row))} |" for row in cells)
+    built = f"in {build_seconds:.0f} s" if build_seconds else "not timed"
     gigabytes = image.num_bytes / 1e9
-    writable = ", ".join(sorted(image.writable()))
+    writable = ", ".join(image.writable)
     median = statistics.median(life.answered_seconds for life in lives)
     return f"""# The image of a Space
 
 `make space`: built by buildah 1.28 (chroot isolation, vfs) on a debootstrapped Debian 12, with torch for CPUs from a
-folder of wheels, in {build_seconds:.0f} s; {gigabytes:.2f} GB unpacked. Process 1 of its own process namespace,
+folder of wheels, {built}; {gigabytes:.2f} GB unpacked. Process 1 of its own process namespace,
 uid 1000, own root folder, against the Hub stand-in on loopback; two shared cores.
 Folders that uid 1000 may write: {writable}.
 
@@ -295,7 +305,7 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="write the page here; left out: print it")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    buildah, seconds = Tools(options.folder), 0.0
+    buildah, seconds = Tools(options.folder), None
     if not options.skip_build:
         set_up()
         make_base(buildah, options.mirror)
