@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := OMP_WAIT_POLICY=PASSIVE $(BIN)/python
 
-.PHONY: demo guide test check bench bench-faults bench-memory bench-prepare chaos crashes compat notebooks docs sky clean
+.PHONY: demo guide test check bench bench-faults bench-memory bench-prepare chaos crashes compat notebooks docs recipes \
+	sky space clean
 
 demo: $(VENV)/.demo
 	$(RUN) -m examples.demo
@@ -54,6 +55,13 @@ bench-memory: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(RUN) docs/generate.py
+
+recipes: $(VENV)/.dev
+	$(RUN) docs/recipes.py
+
+# As root: it installs buildah and debootstrap, and unpacks an image.
+space: $(VENV)/.dev
+	$(RUN) -m bench.space --report bench/space_$(shell date +%F).md
 
 # The stamp files hold what was installed, so a changed pyproject.toml installs again.
 $(VENV)/.core: pyproject.toml constraints.txt

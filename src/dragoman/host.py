@@ -5,13 +5,21 @@ import platform
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 
-def name() -> str:
-    """The machine's host name."""
-    return socket.gethostname()
+def name(environ: Mapping[str, str] | None = None) -> str:
+    """How people know this machine: a Space or job by its name, which outlives its containers, else the host name."""
+    variables = os.environ if environ is None else environ
+    match platform_name(variables):
+        case "space":
+            return variables["SPACE_ID"]
+        case "jobs":
+            return variables["JOB_ID"]
+        case _:
+            return socket.gethostname()
 
 
 def process_id() -> int:
@@ -52,6 +60,42 @@ def gpu_names() -> list[str]:
     except (OSError, subprocess.SubprocessError):
         return []
     return [line.strip() for line in done.stdout.splitlines() if line.strip()]
+
+
+_SIGNS = {
+    "SPACE_ID": "space",
+    "COLAB_RELEASE_TAG": "colab",
+    "KAGGLE_KERNEL_RUN_TYPE": "kaggle",
+    "RUNPOD_POD_ID": "runpod",
+    "VAST_CONTAINERLABEL": "vast",
+}
+"""Variables that a platform sets in its machines, and its name."""
+
+
+def platform_name(environ: Mapping[str, str] | None = None) -> str | None:
+    """The platform on which this machine is, as `platforms/facts.yaml` names it; None when it is not recognised.
+
+    Lambda leaves no sign: whoever starts a machine there says so by `DRAGOMAN_PLATFORM`.
+    """
+    variables = os.environ if environ is None else environ
+    # A job sets SPACE_ID too. Batch systems and CI number their jobs under the same name.
+    if (job := variables.get("JOB_ID", "")) and not job.isdigit():
+        return "jobs"
+    return next((platform for sign, platform in _SIGNS.items() if variables.get(sign)), None)
+
+
+def started(root: Path = Path("/")) -> float:
+    """When this machine, or its container, began, in seconds since 1970; now, where the system does not tell.
+
+    Args:
+        root: Where `/proc` is.
+    """
+    try:
+        ticks = int((root / "proc/1/stat").read_text().rpartition(")")[2].split()[19])
+        booted = next(line for line in (root / "proc/stat").read_text().splitlines() if line.startswith("btime "))
+        return int(booted.split()[1]) + ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, LookupError, StopIteration):
+        return time.time()
 
 
 def be_gentle() -> None:

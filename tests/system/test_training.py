@@ -15,7 +15,18 @@ import torch
 from dragoman.checkpoint.log import RunLog
 from dragoman.checkpoint.status import status
 from dragoman.errors import ConfigMismatch, Damaged, Diverged, InputError
-from dragoman.journal import Evaluated, OutOfMemory, RolledBack, Saved, SaveFailed, SessionStarted, Step, StepSkipped
+from dragoman.journal import (
+    Evaluated,
+    OutOfMemory,
+    RolledBack,
+    Saved,
+    SaveFailed,
+    SessionEnded,
+    SessionStarted,
+    Step,
+    StepSkipped,
+    TimeLimited,
+)
 from dragoman.store.disk import Disk
 from dragoman.store.local import FolderStore
 from dragoman.store.record import FinishedRecord
@@ -83,9 +94,12 @@ def test_a_stopped_session_saves_and_its_successor_ends_with_the_same_weights(la
 
 def test_the_deadline_ends_a_session_with_a_save(lab: Lab, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = itertools.count(step=1000)  # each look at the clock costs 1,000 of the 3,600 seconds
-    monkeypatch.setattr(loop, "Stop", lambda hours: Stop(hours, clock=lambda: next(seconds)))
+    monkeypatch.setattr(loop, "Stop", lambda limit: Stop(limit, clock=lambda: next(seconds)))
     ending = lab.train(run, max_hours=1)
     assert (ending.outcome, ending.reason, ending.step, ending.safe_step) == ("stopped", "--max-hours 1", 3, 3)
+    ended = next(event for event in lab.events if isinstance(event, SessionEnded))
+    assert ended.is_out_of_time
+    assert [event.reason for event in lab.events if isinstance(event, TimeLimited)] == ["--max-hours 1"]
     monkeypatch.undo()
     assert lab.train(run).exit_code == 0
     assert final(lab.folder / run) == final(lab.folder / "plain")

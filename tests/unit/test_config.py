@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dragoman.config import FIELDS, SECTIONS, RunConfig, StoreConfig, differences, from_flat, may_change
+from dragoman.config import FIELDS, SECTIONS, MachineConfig, RunConfig, StoreConfig, differences, from_flat, may_change
 
 # A value of every field that differs from its default, as the user would write it in JSON.
 OTHER: dict[str, Any] = {
@@ -67,6 +67,8 @@ OTHER: dict[str, Any] = {
     "seed": 2,
     "max_bad_steps": 3,
     "max_hours": 2.0,
+    "platform": "colab",
+    "deadline": "2026-11-30T08:00:00Z",
     "single_writer": True,
     "output": "runs/x",
     "save_steps": 10,
@@ -125,7 +127,7 @@ def test_the_digest_changes_exactly_with_fields_that_may_not_change(name: str) -
 def test_what_may_change_does_not_touch_what_is_learned() -> None:
     free = {name for name in FIELDS if may_change(name)}
     saving = {"output", "save_steps", "save_minutes", "snapshot", "keep", "resume", "single_writer"}
-    assert free == saving | set(StoreConfig.model_fields) | {
+    assert free == saving | set(StoreConfig.model_fields) | set(MachineConfig.model_fields) | {
         "max_hours",
         "log_steps",
         "gradient_checkpointing",
@@ -135,6 +137,8 @@ def test_what_may_change_does_not_touch_what_is_learned() -> None:
 
 def _values(name: str) -> st.SearchStrategy[Any]:
     """Values that fit a field: by its type, within the bounds that every field of that type accepts."""
+    if name == "deadline":
+        return st.none() | st.datetimes().map(lambda moment: f"{moment:%Y-%m-%dT%H:%M:%S}Z")
     annotation = FIELDS[name][1].annotation
     arms = get_args(annotation) if type(None) in get_args(annotation) else (annotation,)
     some = [_of_type(arm) for arm in arms if arm is not type(None)]
@@ -183,11 +187,19 @@ def test_flat_and_from_flat_undo_each_other(values: dict[str, Any]) -> None:
         ("learning_rate", 1.0),
         ("seed", 2**32),
         ("schedule", "Linear"),
+        ("deadline", "2026-11-30T08:00:00"),
+        ("deadline", "tomorrow"),
     ],
 )
 def test_values_that_no_run_can_have_are_refused(name: str, value: Any) -> None:
     with pytest.raises(ValidationError):
         from_flat({name: value})
+
+
+def test_a_deadline_is_the_same_instant_however_it_is_written() -> None:
+    written = ["2026-11-30T08:00:00Z", "2026-11-30 09:00+01:00", "2026-11-30T03:00:00-05:00"]
+    found = [from_flat({"deadline": text}).machine for text in written]
+    assert {(machine.deadline, machine.deadline_time) for machine in found} == {("2026-11-30T08:00:00Z", 1796025600.0)}
 
 
 def test_a_configuration_cannot_be_changed_or_extended() -> None:

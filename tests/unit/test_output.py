@@ -98,6 +98,10 @@ EVENTS: list[tuple[journal.Event, list[str] | None]] = [
     ),
     (journal.ReplicatorEnded(outcome="superseded", reason="vm2 has it"), ["copying ended: vm2 has it"]),
     (journal.ReplicatorEnded(outcome="done", reason="all there"), None),
+    (
+        journal.TimeLimited(until=1_796_025_600.0, reason="Google Colab ends a session after 12 h"),
+        ["saved and uploaded before 2026-11-30 08:00 UTC (Google Colab ends a session after 12 h)"],
+    ),
     (journal.Warned(message="checkpoint-5 is not used"), ["warning: checkpoint-5 is not used"]),
     (
         journal.SessionEnded(outcome="stopped", reason="SIGINT", step=600, safe_step=600),

@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -108,6 +109,9 @@ def line(event: journal.Event, total_steps: int = 0) -> str:
             where = f"{event.pairs_per_step} pairs each, {event.device}, {event.precision}, {event.threads} threads"
             start = f"continues at step {event.step:,} of" if event.step else "starts:"
             return f"run {event.run} {start} {event.total_steps:,} steps ({where}, session {event.epoch})"
+        case journal.TimeLimited():
+            until = datetime.fromtimestamp(event.until, UTC)
+            return f"the last checkpoint is saved and uploaded before {until:%Y-%m-%d %H:%M} UTC ({event.reason})"
         case journal.Step():
             of = f"/{total_steps:,}" if total_steps else ""
             speed = f"{event.tokens_per_second:,.0f} target tokens/s"

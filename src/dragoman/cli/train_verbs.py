@@ -94,9 +94,9 @@ def resume(
 
     It does not wait for another machine that may still train it: that one stops.
 
-    Of the options below these may be new: --max-hours --save-steps --save-minutes --keep --log-steps --single-writer
-    --gradient-checkpointing --store --hub-model-id --public --store-data --lease-minutes --drain-minutes
-    --snapshot --upload-megabytes --commits-per-hour --prepare-processes.
+    Of the options below these may be new: --max-hours --deadline --platform --save-steps --save-minutes --keep
+    --log-steps --single-writer --gradient-checkpointing --store --hub-model-id --public --store-data --lease-minutes
+    --drain-minutes --snapshot --upload-megabytes --commits-per-hour --prepare-processes.
     The others make another run, and are refused when they differ. --output says where a run from a store goes.
 
     Examples:
@@ -176,6 +176,51 @@ def replicate(
     if ended.exit_code != ExitCode.DONE:
         output.error(ended.message, ended.hint)
     return ExitCode(ended.exit_code)
+
+
+@verb(app, TRAIN)
+def space(
+    *,
+    port: Annotated[int, Parameter(help="Port of the page; 0 for any that is free.")] = 7860,
+    bind: Annotated[str, Parameter(help="Address that the page listens on; 0.0.0.0 in a container.")] = "127.0.0.1",
+    page_minutes: Annotated[
+        float, Parameter(help="Minutes for which the page says why training stopped, before the machine is released.")
+    ] = 10.0,
+    options: Options = RunConfig(),
+    config: ConfigFile = None,
+) -> ExitCode:
+    """Train in a container: with a page, started again after a crash, and released in the end so that nobody pays.
+
+    It takes the words of `train`, and a run.yaml beside it. It is what the image of a Docker Space runs, and serves on
+    Hugging Face Jobs, RunPod, vast.ai and Lambda too. After a restart with an empty disk it goes on from the store,
+    which in a Space is the model repository of its name when none is given. What a person must change is shown; five
+    ends in a row without one more safe step are enough.
+
+    Examples:
+
+        dragoman space -c run.yaml --store hf://USER/REPO
+
+        dragoman space --language-pairs en-fr --hub-model-id USER/fine-tuned-nllb-600M --bind 0.0.0.0
+    """
+    from dragoman.launch.container.voice import Signals
+
+    signals = Signals()
+    from dragoman import host
+    from dragoman.launch.container import entry
+
+    beside = Path("run.yaml")
+    file = config or (beside if beside.exists() else None)
+    said = options.machine.platform or host.variable("DRAGOMAN_PLATFORM")
+    code = entry.run(
+        lambda: settings.load(options, file),
+        signals,
+        said or host.platform_name(),
+        bind=bind,
+        port=port,
+        page_minutes=page_minutes,
+        shown=lambda port: output.say(f"the page is at http://{bind}:{port}/"),
+    )
+    return ExitCode(code)
 
 
 def _train(config: RunConfig) -> ExitCode:

@@ -21,6 +21,7 @@ from dragoman.config.sections import (
     EvaluationConfig,
     Form,
     FrozenModel,
+    MachineConfig,
     MayChange,
     ModelConfig,
     OfSession,
@@ -37,6 +38,7 @@ __all__ = [
     "DataConfig",
     "EvaluationConfig",
     "Form",
+    "MachineConfig",
     "ModelConfig",
     "RunConfig",
     "SaveConfig",
@@ -65,6 +67,7 @@ class RunConfig(FrozenModel):
     save: Annotated[SaveConfig, _section("Checkpoints", 4)] = SaveConfig()
     store: Annotated[StoreConfig, _section("Durable store", 5)] = StoreConfig()
     evaluation: Annotated[EvaluationConfig, _section("Evaluation and progress", 6)] = EvaluationConfig()
+    machine: Annotated[MachineConfig, _section("Machine", 7)] = MachineConfig()
 
     @property
     def pairs_per_step(self) -> int:
@@ -99,6 +102,7 @@ SECTIONS: dict[str, type[FrozenModel]] = {
     "save": SaveConfig,
     "store": StoreConfig,
     "evaluation": EvaluationConfig,
+    "machine": MachineConfig,
 }
 
 FIELDS: dict[str, tuple[str, FieldInfo]] = {

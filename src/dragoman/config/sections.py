@@ -4,6 +4,7 @@ A field that is marked `MAY_CHANGE` does not touch what is learned, so it may di
 run continues; one marked `OF_SESSION` is not even stored with the run.
 """
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -326,3 +327,35 @@ class EvaluationConfig(FrozenModel):
 
     log_steps: Annotated[int, Field(ge=1), MAY_CHANGE] = 100
     """Report loss and speed every this many steps."""
+
+
+class MachineConfig(FrozenModel):
+    """Where this session runs, and until when."""
+
+    platform: Annotated[str | None, OF_SESSION] = None
+    """Where this session runs, as `dragoman launch` names it, or `none`; left out: recognised. A limit that is known of
+    a platform is kept when neither --deadline nor --max-hours is given."""
+
+    deadline: Annotated[str | None, OF_SESSION] = None
+    """When this machine is taken away, such as `2026-11-30T08:00:00Z`: the last checkpoint is saved and uploaded
+    before, and the session exits 75."""
+
+    @field_validator("deadline")
+    @classmethod
+    def _absolute(cls, value: str | None) -> str | None:
+        """A time in UTC, in one way of writing it: one without its zone would mean another one on another machine."""
+        if value is None:
+            return None
+        wanted = "a time with its zone, such as 2026-11-30T08:00:00Z"
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError(wanted) from None
+        if moment.tzinfo is None:
+            raise ValueError(wanted)
+        return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+    @property
+    def deadline_time(self) -> float | None:
+        """The deadline in seconds since 1970; None when there is none."""
+        return None if self.deadline is None else datetime.fromisoformat(self.deadline).timestamp()

@@ -54,6 +54,16 @@ class SessionStarted(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TimeLimited(Event):
+    """The session must be over at some time; its last checkpoint is saved and uploaded before."""
+
+    until: float
+    """When, in seconds since 1970."""
+    reason: str
+    """What sets the limit: an option, or what is known of the platform."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LanguagesAdded(Event):
     """The base model was given codes and characters of languages that it did not know."""
 
@@ -345,3 +355,5 @@ class SessionEnded(Event):
     """Steps done."""
     safe_step: int
     """Newest step that is safe."""
+    is_out_of_time: bool = False
+    """Its time limit ended it: another session on this machine would have no time either."""

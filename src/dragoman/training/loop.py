@@ -21,6 +21,7 @@ from dragoman.training.pinning import pinned
 from dragoman.training.session import Session
 from dragoman.training.step import Settled, StepResult, train_step
 from dragoman.training.stop import Stop
+from dragoman.training.time_limit import time_limit
 
 
 def run(config: RunConfig, echo: Callable[[Event], None] = lambda event: None, disk: Disk | None = None) -> Ending:
@@ -39,7 +40,7 @@ def run(config: RunConfig, echo: Callable[[Event], None] = lambda event: None, d
     folder = session.check(config)
     config = pinned(config, folder)
     folder_store = opening.opened_folder(folder, config.save.single_writer, disk)
-    with Stop(config.training.max_hours) as stop, folder_store as store:
+    with Stop(time_limit(config)) as stop, folder_store as store:
         opened = session.open_session(config, store, stop, echo)
         if isinstance(opened, session.Finished):
             return ending.was_done(config, opened, folder, stop)
@@ -222,7 +223,16 @@ def _end(run: Session, reason: str) -> Ending:
     outcome = "done" if done else "stopped"
     words = reason or "all steps done"
     saving.finish(run, outcome, words)
-    run.journal.append(SessionEnded(outcome=outcome, reason=words, step=run.state.step, safe_step=run.safe_step))
+    limit = run.stop.limit
+    run.journal.append(
+        SessionEnded(
+            outcome=outcome,
+            reason=words,
+            step=run.state.step,
+            safe_step=run.safe_step,
+            is_out_of_time=limit is not None and words == limit.reason,
+        )
+    )
     return Ending(run.folder, outcome, words, run.state.step, total, run.safe_step)
 
 

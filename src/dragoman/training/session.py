@@ -22,7 +22,7 @@ from dragoman.data.batch_plan import BatchPlan
 from dragoman.data.corpus import Corpus
 from dragoman.data.loader import Loader
 from dragoman.errors import InputError
-from dragoman.journal import Event, Journal, SessionStarted, Warned
+from dragoman.journal import Event, Journal, SessionStarted, TimeLimited, Warned
 from dragoman.model import adapters
 from dragoman.store.disk import Disk
 from dragoman.store.local import FolderStore
@@ -40,6 +40,7 @@ from dragoman.training.replication import Replication
 from dragoman.training.saver import Saver
 from dragoman.training.state import TrainState
 from dragoman.training.stop import Stop
+from dragoman.training.time_limit import platform_of
 
 if TYPE_CHECKING:
     from transformers import M2M100ForConditionalGeneration
@@ -118,6 +119,7 @@ def check(config: RunConfig) -> Path:
         InputError: Languages, device, precision or store are wrong, or a package is missing.
     """
     folder = opening.check(config)
+    platform_of(config.machine)
     choose_arithmetic(config.training.device, config.training.precision)
     trainee.check(config)
     adapters.check(config.model)
@@ -250,3 +252,5 @@ def _announce(run: Session, restored: CheckpointRecord | None) -> None:
             rows=len(run.model.lm_head.weight),
         )
     )
+    if run.stop.limit and run.stop.until:
+        run.journal.append(TimeLimited(until=round(run.stop.until, 3), reason=run.stop.limit.reason))

@@ -15,6 +15,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from dragoman.errors import ExitCode
+from dragoman.training.time_limit import TimeLimit
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -22,10 +23,13 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Stop:
     """Asked after every step. Use as a context manager in the main thread."""
 
-    def __init__(self, max_hours: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limit: TimeLimit | None, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
-        self.deadline = clock() + max_hours * 3600 if max_hours else None
-        self.max_hours = max_hours
+        self.limit = limit
+        """When the session must be over; None when it may last."""
+        self.deadline = clock() + limit.seconds - limit.margin_seconds if limit else None
+        self.until = time.time() + limit.seconds - limit.margin_seconds if limit else None
+        """The same instant in seconds since 1970."""
         self.received: signal.Signals | None = None
         self.save_seconds = 0.0
         """What the last save took: the time that the last checkpoint needs."""
@@ -45,10 +49,10 @@ class Stop:
         """
         if self.received:
             return self.received.name
-        if self.deadline is None:
+        if self.deadline is None or self.limit is None:
             return ""
         needed = (3 if self.is_saving else 2) * self.save_seconds + 1.5 * self.upload_seconds + step_seconds
-        return f"--max-hours {self.max_hours:g}" if self.clock() + needed >= self.deadline else ""
+        return self.limit.reason if self.clock() + needed >= self.deadline else ""
 
     @property
     def seconds_left(self) -> float:

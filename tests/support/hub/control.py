@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DIRECT = (
     *("add_token", "revoke", "create", "head", "names", "read", "write", "held_bytes", "peak_bytes", "damage"),
-    *("lose_machine", "restore", "commits"),
+    *("lose_machine", "restore", "commits", "space"),
 )
 """Methods of `HubStandIn`."""
 

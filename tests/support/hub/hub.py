@@ -7,9 +7,9 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
-from tests.support.hub import jobs, lfs, reading, writing, xet
+from tests.support.hub import jobs, lfs, reading, spaces, writing, xet
 from tests.support.hub.access import admit
 from tests.support.hub.accounts import Accounts, Role, Token
 from tests.support.hub.faults import ConnectionCut, Fault, Faults
@@ -22,7 +22,9 @@ from tests.support.hub.trees import Entry, Operation, git_oid, pointer
 
 Handler = Callable[["HubStandIn", Request], Answer]
 HANDLERS: dict[str, Handler] = {
-    route: next(getattr(module, route) for module in (reading, writing, lfs, xet, jobs) if hasattr(module, route))
+    route: next(
+        getattr(module, route) for module in (reading, writing, lfs, xet, jobs, spaces) if hasattr(module, route)
+    )
     for route in ROUTES
 }
 
@@ -85,6 +87,8 @@ class HubStandIn:
         self.commits_per_page = 50
         self.requests: list[Seen] = []
         """Every request of a client, in the order of arrival, those without an answer included."""
+        self.spaces: dict[str, spaces.Space] = {}
+        """What runs in Spaces, by USER/NAME."""
         self.bugs: list[str] = []
         """Tracebacks of the stand-in's own errors; leaving the context raises them."""
         self.repositories: dict[str, Repository] = {}
@@ -175,6 +179,10 @@ class HubStandIn:
         oid = hashlib.sha256(data).hexdigest()
         repository.charge(oid, data, self.clock())
         return Operation("add_lfs", path, Entry(len(data), git_oid(pointer(oid, len(data))), oid))
+
+    def space(self, repo: str) -> dict[str, Any]:
+        """What was asked for a Space, given as USER/NAME; see `spaces.py`."""
+        return spaces.space(self, repo)
 
     def commits(self, repo: str, branch: str = "main") -> list[Commit]:
         """The history of a branch, oldest first, each with its operations."""

@@ -28,6 +28,13 @@ API_ROUTES = {
     ("PUT", "settings"): "settings",
     ("GET", "xet-read-token"): "xet_token",
     ("GET", "xet-write-token"): "xet_token",
+    ("GET", "runtime"): "runtime",
+    ("POST", "pause"): "pause",
+    ("POST", "restart"): "restart",
+    ("POST", "hardware"): "hardware",
+    ("POST", "sleeptime"): "sleeptime",
+    ("POST", "secrets"): "secrets",
+    ("POST", "variables"): "variables",
 }
 """By method and the first part of the path after `/api/KIND/USER/NAME`."""
 
@@ -76,6 +83,7 @@ WRITES = frozenset(
     {
         *("upload", "part", "complete", "commit", "squash", "lfs_delete", "xet_xorb", "xet_shard"),
         *("create", "delete", "move", "settings", "branch", "tag", "job_start", "job_cancel"),
+        *("pause", "restart", "hardware", "sleeptime", "secrets", "variables"),
     }
 )
 """Those that change something on the Hub."""
