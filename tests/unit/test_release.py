@@ -52,7 +52,7 @@ def platform(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
 
 
 MACHINES = {
-    "runpod": ({"RUNPOD_POD_ID": "p1", "RUNPOD_API_KEY": "k"}, ("DELETE", "/pods/p1", "Bearer k", None)),
+    "runpod": ({"RUNPOD_POD_ID": "p1", "RUNPOD_API_KEY": "k"}, ("DELETE", "/v2/pods/p1", "Bearer k", None)),
     "vast": (
         {"VAST_CONTAINERLABEL": "C.42", "CONTAINER_API_KEY": "k"},
         ("DELETE", "/api/v0/instances/42/", "Bearer k", None),

@@ -128,6 +128,7 @@ def _ranked(config: "RunConfig", said: LaunchOptions) -> "Iterator[Candidate]":
     """Every machine that is known, the best first, by what `estimate` says of it."""
     from dragoman.estimate import ranking
     from dragoman.estimate.work import work_of
+    from dragoman.launch import clients, sky_client
     from dragoman.launch.auto import Candidate
 
     budget = ranking.Budget(max_usd=said.max_usd)
@@ -138,7 +139,9 @@ def _ranked(config: "RunConfig", said: LaunchOptions) -> "Iterator[Candidate]":
         takes = (
             f"{one.machine_hours.low:.1f} to {one.machine_hours.high:.1f} h, ${one.usd.low:.2f} to ${one.usd.high:.2f}"
         )
-        if not one.is_possible:
+        if clients.way(one.platform.name) == "sky" and not sky_client.is_there():
+            yield Candidate(one.platform, one.offer, "needs SkyPilot, which is not installed here", False)
+        elif not one.is_possible:
             yield Candidate(one.platform, one.offer, "the run does not fit, or comes not forward in a session", False)
         elif not budget.allows(one):
             yield Candidate(one.platform, one.offer, f"may cost more than is allowed: {takes}", False)

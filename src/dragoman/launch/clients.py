@@ -28,9 +28,10 @@ def plan_for(job: Job) -> Plan:
             from dragoman.launch import colab as renderer
         case "kaggle":
             from dragoman.launch import kaggle as renderer
-        # Here the last one gets its case: space.
+        case "space":
+            from dragoman.launch import space as renderer
         case name:
-            raise _not_yet(name)
+            raise InputError(f"{name}: nothing is started there", "another platform")
     return renderer.plan(job)
 
 
@@ -64,11 +65,8 @@ def client_for(platform: str) -> Client:
             from dragoman.launch import colab as talks
         case "kaggle":
             from dragoman.launch import kaggle as talks
-        # Here too.
+        case "space":
+            from dragoman.launch import space as talks
         case name:
-            raise _not_yet(name)
+            raise InputError(f"{name}: nothing is started there", "another platform")
     return talks.connect()
-
-
-def _not_yet(name: str) -> InputError:
-    return InputError(f"{name}: nothing is started there yet", "dragoman launch jobs RUN.yaml")

@@ -7,13 +7,17 @@ by `make recipes`; a test keeps them fresh.
 from collections.abc import Mapping
 from importlib import resources
 
+from dragoman.launch import colab, kaggle, sky
 from dragoman.launch.space import template
 from dragoman.launch.space_card import Card, written
+
+DOWNLOAD = "download_finetuned_model.py"
 
 
 def recipes() -> Mapping[str, bytes]:
     """Every recipe."""
-    return _space()
+    kept = resources.files("dragoman.launch").joinpath("templates", DOWNLOAD)
+    return {DOWNLOAD: kept.read_bytes(), **_space(), **colab.recipe(), **kaggle.recipe(), **sky.recipe()}
 
 
 def _space() -> dict[str, bytes]:

@@ -16,7 +16,7 @@ _ANSWER_SECONDS = 60.0
 RUNPOD, VAST, LAMBDA = "RUNPOD_API_BASE_URL", "VAST_URL", "LAMBDA_API_BASE_URL"
 """Variables that name another server, as the platforms' own clients read them (Lambda has none: ours)."""
 _SERVERS = {
-    RUNPOD: "https://rest.runpod.io/v1",
+    RUNPOD: "https://api.runpod.io",
     VAST: "https://console.vast.ai",
     LAMBDA: "https://cloud.lambda.ai/api/v1",
 }
@@ -43,7 +43,7 @@ def release_here(platform: str | None) -> str:
             return _pause_space(SpaceApi(_known("SPACE_ID")))
         case "runpod":
             pod = _known("RUNPOD_POD_ID")
-            _ask("DELETE", RUNPOD, f"/pods/{pod}", "RUNPOD_API_KEY")
+            _ask("DELETE", RUNPOD, f"/v2/pods/{pod}", "RUNPOD_API_KEY")
             return f"pod {pod} is deleted"
         case "vast":
             instance = _known("CONTAINER_ID", host.variable("VAST_CONTAINERLABEL") or "").removeprefix("C.")
