@@ -1,6 +1,7 @@
 """Which module renders for which platform and talks to it; a client's library is imported when it is used."""
 
 from collections.abc import Callable
+from typing import Any
 
 from dragoman.errors import InputError
 from dragoman.launch.job import Client, Job, Plan
@@ -15,24 +16,7 @@ def plan_for(job: Job) -> Plan:
     Raises:
         InputError: The platform cannot do that, or nothing renders for it.
     """
-    match way(job.platform.name):
-        case "jobs":
-            from dragoman.launch import jobs as renderer
-        case "sky":
-            from dragoman.launch import sky as renderer
-        case "runpod":
-            from dragoman.launch import runpod as renderer
-        case "vast":
-            from dragoman.launch import vast as renderer
-        case "colab":
-            from dragoman.launch import colab as renderer
-        case "kaggle":
-            from dragoman.launch import kaggle as renderer
-        case "space":
-            from dragoman.launch import space as renderer
-        case name:
-            raise InputError(f"{name}: nothing is started there", "another platform")
-    return renderer.plan(job)
+    return _module(way(job.platform.name)).plan(job)
 
 
 def way(platform: str) -> str:
@@ -52,21 +36,30 @@ def client_for(platform: str) -> Client:
     Raises:
         InputError: Its package is not installed, or there is no client.
     """
+    if platform in ("sky", "lambda"):
+        from dragoman.launch import sky_client
+
+        return sky_client.connect()
+    return _module(platform).connect()
+
+
+def _module(platform: str) -> Any:
+    """The module that has `plan` and `connect` of a platform."""
     match platform:
-        case "jobs":
-            from dragoman.launch import jobs as talks
-        case "sky" | "lambda":
-            from dragoman.launch import sky_client as talks
-        case "runpod":
-            from dragoman.launch import runpod as talks
-        case "vast":
-            from dragoman.launch import vast as talks
-        case "colab":
-            from dragoman.launch import colab as talks
-        case "kaggle":
-            from dragoman.launch import kaggle as talks
         case "space":
-            from dragoman.launch import space as talks
+            from dragoman.launch import space as module
+        case "jobs":
+            from dragoman.launch import jobs as module
+        case "colab":
+            from dragoman.launch import colab as module
+        case "kaggle":
+            from dragoman.launch import kaggle as module
+        case "runpod":
+            from dragoman.launch import runpod as module
+        case "vast":
+            from dragoman.launch import vast as module
+        case "sky":
+            from dragoman.launch import sky as module
         case name:
             raise InputError(f"{name}: nothing is started there", "another platform")
-    return talks.connect()
+    return module
