@@ -188,8 +188,8 @@ def report(found: list[dict[str, Any]]) -> list[str]:
         "",
         "- A GPU: what is said of one is modelled (`docs/explain/estimate.md`).",
         "- Runs of hours, in which a machine may grow warm or busy.",
-        "- Models with NLLB's weights. An untrained model writes translations as long as it may, so its first evaluation",
-        "  takes longer than those of one that has learned.",
+        "- Models with NLLB's weights. An untrained model writes translations as long as it may, so its first",
+        "  evaluation takes longer than those of one that has learned.",
     ]
 
 
