@@ -1,3 +1,4 @@
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -138,7 +139,9 @@ def test_what_may_change_does_not_touch_what_is_learned() -> None:
 def _values(name: str) -> st.SearchStrategy[Any]:
     """Values that fit a field: by its type, within the bounds that every field of that type accepts."""
     if name == "deadline":
-        return st.none() | st.datetimes().map(lambda moment: f"{moment:%Y-%m-%dT%H:%M:%S}Z")
+        return st.none() | st.datetimes(min_value=datetime(1970, 1, 1)).map(
+            lambda moment: f"{moment:%Y-%m-%dT%H:%M:%S}Z"
+        )
     annotation = FIELDS[name][1].annotation
     arms = get_args(annotation) if type(None) in get_args(annotation) else (annotation,)
     some = [_of_type(arm) for arm in arms if arm is not type(None)]

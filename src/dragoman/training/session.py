@@ -183,9 +183,10 @@ def open_session(
     )
     if advice := optimizer.advice(config.training):
         journal.append(Warned(message=advice))
-    _write_root(run, store.disk)
     log.clean()
     saving.load(run, begun)
+    # Not before: a checkpoint of other data is refused, and then nothing of the run may have changed.
+    _write_root(run, store.disk)
     run.forward = trainee.as_stored(run.forward, config, run.state)
     if ready.fit.warning and not begun:
         journal.append(Warned(message=ready.fit.warning))
