@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from dragoman.checkpoint.log import RunLog
-from dragoman.cli import selftest_verb
 from dragoman.cli.app import run
 from dragoman.errors import ExitCode
+from dragoman.launch import selftest
 from dragoman.store.local import FolderStore
 from tests.support.hub import HubStandIn
 from tests.support.launching import TOKEN, Container, signed_in
@@ -112,7 +112,7 @@ def platform(hub: HubStandIn, tmp_path: Path) -> Iterator[Platform]:
 def test_a_machine_of_a_platform_is_cut_and_the_next_one_finishes_its_run(
     hub: HubStandIn, platform: Platform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(selftest_verb, "THERE_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("dragoman.cli.selftest_verb.THERE_LOOK_SECONDS", 0.2)
     code, told, err = tried(capsys, "jobs", "--gpu", "l4", "--steps", "240", "--yes")
     assert code == ExitCode.DONE, (told, err, platform.log())
     assert [check["name"] for check in told["checks"]] == NAMES
@@ -127,13 +127,25 @@ def test_a_machine_of_a_platform_is_cut_and_the_next_one_finishes_its_run(
 def test_when_nothing_becomes_safe_the_machine_is_released_and_that_is_said(
     hub: HubStandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(selftest_verb, "THERE_LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(selftest_verb, "QUEUE_SECONDS", -1799.9)  # a platform that never starts it
+    monkeypatch.setattr("dragoman.cli.selftest_verb.THERE_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("dragoman.cli.selftest_verb.QUEUE_SECONDS", -1799.9)  # a platform that never starts it
     code, told, _ = tried(capsys, "jobs", "--gpu", "l4", "--yes")
     assert code == ExitCode.CHECK_SAID_NO
     [check] = told["checks"]
     assert check["verdict"] == "problem"
     assert "the first checkpoint in the store: not within 0 min; nothing is safe yet" in check["finding"]
+    assert [job.stage for job in hub.jobs.values()] == ["CANCELED"]
+
+
+def test_whoever_interrupts_it_pays_for_no_machine(
+    hub: HubStandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(selftest, "wait_for", interrupted)
+    code, told, _ = tried(capsys, "jobs", "--gpu", "l4", "--yes")
+    assert (code, told) == (130, {})
     assert [job.stage for job in hub.jobs.values()] == ["CANCELED"]
 
 
@@ -144,6 +156,7 @@ def test_when_nothing_becomes_safe_the_machine_is_released_and_that_is_said(
         (["colab"], "no program can end a session from elsewhere"),
         (["jobs", "--gpu", "h200", "--yes"], "2 machines of 0.5 h may cost"),
         (["jobs", "--gpu", "l4"], "this may cost up to $0.80, and nobody can be asked"),
+        (["--gpu", "l4"], "--gpu l4: on which platform?"),
         (["--steps", "5"], "over before it could be cut"),
     ],
 )

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from dragoman.cli import launch_reports, launch_verbs, output, reports
 from dragoman.cli.grammar import LOOK, AsJson, app, verb
+from dragoman.errors import InputError
 from dragoman.launch.options import LaunchOptions
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def selftest(
 
     with tempfile.TemporaryDirectory(prefix="dragoman-selftest-") as folder:
         if platform is None:
+            if gpu:
+                raise InputError(f"--gpu {gpu}: on which platform?", f"dragoman selftest jobs --gpu {gpu}")
             checks = _here(Path(folder), store, HERE_STEPS if steps is None else steps)
         else:
             said = LaunchOptions(gpu=gpu, max_hours=max_hours)
