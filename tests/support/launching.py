@@ -1,6 +1,9 @@
 """What tests of started machines share: an account at the Hub stand-in, and a run that is worth starting."""
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import venv
@@ -13,8 +16,10 @@ import yaml
 from huggingface_hub import constants
 
 from dragoman import platforms
+from dragoman.checkpoint.watchdog import REPLICATOR_LOCK
 from dragoman.config import from_flat
 from dragoman.launch.job import Job
+from dragoman.launch.selftest_here import kill_copying
 from tests.support.hub import HubStandIn
 
 TOKEN = "hf_thisIsTheSecretOfAda"
@@ -84,6 +89,24 @@ class Container:
 
     def run(self, command: list[str], variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
         """What the platform does: run a command with these variables and no others of this machine."""
+        environment = self._environment(variables)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    def start(self, command: list[str], variables: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
+        """The same, for a machine that may be cut: in a process group of its own; all that it says goes to `log`."""
+        environment = self._environment(variables)
+        with log.open("wb") as file:
+            return subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
+
+    def cut(self, process: "subprocess.Popen[bytes]") -> None:
+        """What the platform does when it takes the machine away: every process in it is gone at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for lock in self.home.rglob(REPLICATOR_LOCK):
+            kill_copying(lock.parents[1])
+
+    def _environment(self, variables: Mapping[str, str]) -> dict[str, str]:
         own = {
             "PATH": f"{self._bin}:/usr/bin:/bin",
             "HOME": str(self.home),
@@ -93,4 +116,4 @@ class Container:
             "OMP_WAIT_POLICY": "PASSIVE",
             "OMP_NUM_THREADS": "1",
         }
-        return subprocess.run(command, env={**own, **variables}, capture_output=True, text=True, check=False)
+        return {**own, **variables}

@@ -55,12 +55,12 @@ class Check:
         return asdict(self)
 
 
-def refuse_problems(checks: list[Check]) -> None:
-    """Raise `CheckSaidNo` when one of the checks is a problem."""
+def refuse_problems(checks: list[Check], who: str = "doctor") -> None:
+    """Raise `CheckSaidNo` when one of the checks, which `who` has made, is a problem."""
     problems = [check.name for check in checks if check.verdict == "problem"]
     if problems:
         number = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise CheckSaidNo(f"doctor found {number}: {', '.join(problems)}", "what stands behind each above")
+        raise CheckSaidNo(f"{who} found {number}: {', '.join(problems)}", "what stands behind each above")
 
 
 def versions() -> Check:

@@ -21,6 +21,7 @@ from dragoman.cli import (  # isort: skip  the order is that of the help
     launch_verbs,  # noqa: F401
     supervise_verb,  # noqa: F401
     look_verbs,  # noqa: F401
+    selftest_verb,  # noqa: F401
     use_verbs,  # noqa: F401
     output,
     settings,

@@ -58,9 +58,9 @@ def launch(
     from dragoman.launch.preview import Preview
 
     config, said = settings.load(None, run_file), settings.launch_options(options, run_file)
-    job, plan, candidates = _chosen(config, said) if platform == AUTO else (*_planned(config, said, platform), None)
+    job, plan, candidates = _chosen(config, said) if platform == AUTO else (*planned(config, said, platform), None)
     preview = Preview(job, plan)
-    _check(preview)
+    refuse_secrets(preview)
     facts: dict[str, Any] = preview.to_json()
     if candidates is not None:
         facts["candidates"] = [candidate.to_json() for candidate in candidates]
@@ -71,8 +71,8 @@ def launch(
         _write(preview, folder)
         reports.planned(facts, folder, as_json=json)
         return
-    _confirm(preview, yes)
-    reports.launched(_start(job, plan), job, facts, as_json=json)
+    confirm(preview, yes)
+    reports.launched(start(job, plan), job, facts, as_json=json)
 
 
 @verb(app, TRAIN)
@@ -109,7 +109,8 @@ def stop(
     reports.stopped([found.handle], as_json=json)
 
 
-def _planned(config: "RunConfig", said: LaunchOptions, platform: str) -> "tuple[Job, Plan]":
+def planned(config: "RunConfig", said: LaunchOptions, platform: str) -> "tuple[Job, Plan]":
+    """The run as a job on a platform, and what will be handed over for it."""
     from dragoman import platforms
     from dragoman.launch import clients, loading
 
@@ -149,7 +150,7 @@ def _ranked(config: "RunConfig", said: LaunchOptions) -> "Iterator[Candidate]":
             yield Candidate(one.platform, one.offer, "; ".join([takes, *ranked.reasons(one), *one.risks]))
 
 
-def _check(preview: "Preview") -> None:
+def refuse_secrets(preview: "Preview") -> None:
     """Nothing that leaves this machine may hold one of its secrets."""
     from dragoman.launch import credentials
     from dragoman.launch import preview as looking
@@ -167,17 +168,23 @@ def _write(preview: "Preview", folder: Path) -> None:
         settings.load(None, run_file)
 
 
-def _confirm(preview: "Preview", yes: bool) -> None:
+def confirm(preview: "Preview", yes: bool, machines: int = 1) -> None:
+    """Ask a person before money is spent on so many machines.
+
+    Raises:
+        InputError: Nobody agreed.
+    """
     if yes or not preview.costs:
         return
-    most = f"up to ${preview.job.most_usd:.2f}"
+    most = f"up to ${preview.job.most_usd * machines:.2f}"
     if not sys.stdin.isatty():
         raise InputError(f"this may cost {most}, and nobody can be asked", "--yes, or --dry-run to look first")
     if not output.confirmed(f"Start it, for {most}?"):
         raise InputError("not started; nothing was spent", "--dry-run writes what would be sent")
 
 
-def _start(job: "Job", plan: "Plan") -> "Handle":
+def start(job: "Job", plan: "Plan") -> "Handle":
+    """Start the machine, and remember it here and in the run's store."""
     from dragoman.launch import hiring, started
 
     handle = hiring.launched(job, plan, time.time)
