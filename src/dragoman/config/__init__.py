@@ -15,20 +15,9 @@ import yaml
 from cyclopts import Group, Parameter
 from pydantic.fields import FieldInfo
 
-from dragoman.config.sections import (
-    DEFAULT_MODEL,
-    DataConfig,
-    EvaluationConfig,
-    Form,
-    FrozenModel,
-    MachineConfig,
-    MayChange,
-    ModelConfig,
-    OfSession,
-    SaveConfig,
-    StoreConfig,
-    TrainingConfig,
-)
+from dragoman.config.fields import FrozenModel, MayChange, OfSession
+from dragoman.config.keeping import EvaluationConfig, MachineConfig, SaveConfig, StoreConfig
+from dragoman.config.learning import DEFAULT_MODEL, DataConfig, Form, ModelConfig, TrainingConfig
 
 __all__ = [
     "DEFAULT_MODEL",

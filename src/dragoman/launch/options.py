@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dragoman.config.sections import FrozenModel
+from dragoman.config.fields import FrozenModel
 
 KEY = "launch"
 """The one key of a run file that is not an option of the run."""
