@@ -81,7 +81,7 @@ def test_ids_are_counted_anew_in_the_old_order(whole: Path, done: Exported) -> N
     assert after.first_new == len(after)
 
 
-def test_rows_are_the_old_ones_bit_for_bit_and_so_are_logits(whole: Path, done: Exported) -> None:
+def test_rows_are_the_old_ones_bit_for_bit_and_logits_are_those_of_the_whole_model(whole: Path, done: Exported) -> None:
     before, after = vocabulary.load(whole), vocabulary.load(Path(done.folder))
     rows = torch.tensor([before.tokenizer.token_to_id(str(after.tokenizer.id_to_token(i))) for i in range(len(after))])
     old, new = (load_file(folder / "model.safetensors") for folder in (whole, Path(done.folder)))
@@ -95,7 +95,8 @@ def test_rows_are_the_old_ones_bit_for_bit_and_so_are_logits(whole: Path, done: 
                 model(input_ids=torch.tensor([ids]), decoder_input_ids=torch.tensor([ids])).logits
                 for model, ids in zip(models, (ours, theirs), strict=True)
             )
-        assert one[..., rows].equal(other)
+        # Products of other widths may be summed in another order, which moves the last bit.
+        torch.testing.assert_close(one[..., rows], other, rtol=0, atol=1e-5)
 
 
 def test_texts_count_as_the_model_was_taught_to_read_and_write_them(whole: Path, tmp_path: Path) -> None:

@@ -104,15 +104,21 @@ def kill_copying(folder: Path) -> None:
 
 
 def _lost(folder: Path, safe: CheckpointRecord, every: int) -> Check:
-    """Steps that must be done again: those of one interval, and those that were done while its save was copied."""
-    done, copied = 0, 0
+    """Steps that must be done again: those of one interval, and those that were done while two saves were copied.
+
+    The save that is safe was copied to its end; a newer one may be on its way when all is killed.
+    """
+    done, copied, newest = 0, 0, safe.step
     for event in journal.read(folder / JOURNAL):
         if event["kind"] == "step":
             done = event["step"]
+        elif event["kind"] == "saved":
+            newest = event["step"]
         elif event["kind"] == "replicated" and event["step"] == safe.step:
             copied = max(0, done - safe.step)
+    copied += max(0, done - newest) if newest > safe.step else 0
     lost, most = max(0, done - safe.step), every + copied
-    copying = f", and {copied:,} more while that was copied" if copied else ""
+    copying = f", and {copied:,} more while saves were copied" if copied else ""
     return Check(
         "steps lost",
         "ok" if lost <= most else "problem",

@@ -22,6 +22,7 @@ from dragoman.checkpoint.folder_status import folder_status
 from dragoman.checkpoint.run_folder import JOURNAL
 from dragoman.checkpoint.status_shape import Status
 from dragoman.errors import DragomanError, InputError
+from dragoman.launch.container import funnel
 from dragoman.store.outcome import one_line
 
 SHOWN_LINES = 60
@@ -103,7 +104,7 @@ class Board:
             f'<meta http-equiv="refresh" content="{REFRESH_SECONDS}">'
             f"<style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>"
             f"<p{bad}>{html.escape(situation.words)}</p><dl>{rows}</dl>"
-            f"<pre>{html.escape(chr(10).join(self.lines))}</pre></body></html>"
+            f"<pre>{html.escape(chr(10).join(self.lines))}</pre>{funnel.section(self.folder)}</body></html>"
         )
 
 
