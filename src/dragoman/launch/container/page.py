@@ -112,7 +112,7 @@ def _rows(status: Status | None, board: Board) -> list[tuple[str, str]]:
     """What is shown of a run, as names and texts."""
     rows = [("as of", f"{datetime.fromtimestamp(board.clock(), UTC):%Y-%m-%d %H:%M:%S} UTC")]
     if board.situation.attempts:
-        rows.append(("started here", f"{board.situation.attempts} times"))
+        rows.append(("started here", f"{board.situation.attempts} time{'s' * (board.situation.attempts > 1)}"))
     if board.warning:
         rows.append(("warning", board.warning))
     if status is None:
