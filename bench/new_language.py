@@ -242,7 +242,8 @@ def report(files: dict[str, Path], before: dict[str, float], after: dict[str, li
         f"`python bench/new_language.py`, {platform.machine()}, one thread.",
         "",
         f"The model (`scratch:tiny`, {BASE_STEPS:,} steps to a learning rate of zero) knows {' and '.join(OLD)}. In"
-        f" {NEW_STEPS:,} or {LONGER_STEPS:,} steps it is taught a cipher of French, {len(characters)} of whose letters it cannot write"
+        f" {NEW_STEPS:,} or {LONGER_STEPS:,} steps it is taught a cipher of French,"
+        f" {len(characters)} of whose letters it cannot write"
         f" ({' '.join(characters)}); the French of these sentences was never seen. Means of {len(SEEDS)} seeds of the"
         " second stage (in brackets the lowest and highest), of one where none are given. chrF++ on the test, beam 4.",
         "",
