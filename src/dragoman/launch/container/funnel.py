@@ -16,11 +16,11 @@ def section(folder: Path | None) -> str:
         folder: The run folder.
     """
     manifests = sorted((folder / CORPUS).glob(f"*/{CORPUS_MANIFEST}"), key=_age) if folder else []
-    try:
-        funnel = json.loads(manifests[-1].read_bytes())["funnel"] if manifests else {}
-    except (OSError, ValueError, LookupError):  # in the middle of being made
+    if not manifests:
         return ""
-    if not funnel:
+    try:
+        funnel: dict[str, dict[str, Any]] = json.loads(manifests[-1].read_bytes())["funnel"]
+    except (OSError, ValueError, LookupError):  # in the middle of being made
         return ""
     parts = "".join(f"<h3>{html.escape(way)}</h3><dl>{''.join(_rows(one))}</dl>" for way, one in funnel.items())
     return f"<details><summary>What became of the data</summary>{parts}</details>"
