@@ -278,6 +278,18 @@ def test_somebody_who_ends_the_container_is_not_answered_with_a_pause(tmp_path: 
     assert release.asked == 0
 
 
+def test_a_signal_that_comes_before_the_answer_is_not_slept_through(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    began = stage.signals.now
+
+    def release(platform: str | None) -> str:
+        stage.signals.received.append(signal.SIGTERM)
+        return "paused"
+
+    assert leave(End(0, "done", "now"), stage.voice, "space", 10.0, release) == 0
+    assert stage.signals.now == began
+
+
 def test_an_upload_under_way_is_given_its_time_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage, release = Stage(tmp_path), Releases("paused", "paused")
     stage.board.folder, began = tmp_path, stage.signals.now

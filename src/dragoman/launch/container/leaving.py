@@ -40,10 +40,11 @@ def leave(
         return end.code
     if end.release == "later":
         voice.show("stopped", f"{end.words} (This machine is released in {page_minutes:g} min.)", is_bad=is_bad)
-        voice.wait(page_minutes * 60)
+        voice.wait(page_minutes * 60, heard=0)
     _let_copying_end(end, voice)
     if not voice.is_over and _release(end, voice, lambda: release(platform)):
-        voice.wait(_ENDING_SECONDS)
+        # The platform's signal may be here before its answer to us.
+        voice.wait(_ENDING_SECONDS, heard=0)
     return end.code
 
 
@@ -70,7 +71,7 @@ def _release(end: End, voice: Voice, release: Callable[[], str]) -> bool:
             return False
         except StoreUnavailable as error:
             voice.say(f"{error.message}; tried again in {pause:,.0f} s")
-            voice.wait(pause)
+            voice.wait(pause, heard=0)
             pause = min(_LONGEST_PAUSE_SECONDS, 2 * pause)
         else:
             voice.show("released", f"{end.words} ({done})", is_bad=is_bad)

@@ -64,7 +64,7 @@ def train(config: RunConfig, voice: Voice, start: Start = Child) -> End:
             return End(ExitCode.BUG, _why_enough(attempts, voice), "later", config.store.drain_minutes * 60)
         if pause := attempts.pause_seconds:
             voice.show("pausing", f"training starts again in {pause:,.0f} s")
-            voice.wait(pause)
+            voice.wait(pause, heard=0)
             if voice.is_over:
                 break
         attempts.number += 1

@@ -52,9 +52,14 @@ class Voice:
         """Whether somebody told this container to end."""
         return bool(self.signals.received)
 
-    def wait(self, seconds: float) -> None:
-        """Sleep until that time or the next signal, with signs of life."""
-        until, received = self.clock() + seconds, len(self.signals.received)
+    def wait(self, seconds: float, *, heard: int | None = None) -> None:
+        """Sleep until that time or the next signal, with signs of life.
+
+        Args:
+            seconds: How long at most.
+            heard: Signals that the caller knows of; with more there is no sleep. Left out: all that came before.
+        """
+        until, received = self.clock() + seconds, len(self.signals.received) if heard is None else heard
         while (left := until - self.clock()) > 0 and len(self.signals.received) == received:
             self.board.beat()
             self.signals.wait(min(left, _BEAT_SECONDS))
