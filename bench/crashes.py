@@ -112,7 +112,7 @@ class Replay:
             with Machine(disk, environment, disk) as machine:
                 shutil.copy(ROOT / "recipes/space/train_nllb_hf_spaces.py", disk)
                 process = machine.start("said", ["train_nllb_hf_spaces.py", *words(self.options)])
-                ended = wait_until(lambda: process.exit_code is not None, self.minutes * 60 / SCALE)  # noqa: B023
+                ended = wait_until(lambda process=process: process.exit_code is not None, self.minutes * 60 / SCALE)
                 machine.vanish()
                 self.lives.append(life_of(disk))
             if ended and process.exit_code:

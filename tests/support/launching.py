@@ -26,6 +26,20 @@ TOKEN = "hf_thisIsTheSecretOfAda"
 GOLDEN = Path(__file__).parents[1] / "golden"
 RUN: dict[str, Any] = {"language_pairs": ["en-fr"], "max_samples": 20000, "store": "hf://ada/run"}
 """A run on data of the Hub, as its run file says it."""
+SMALL: dict[str, Any] = {
+    "data": ["en-fr=texts/pairs.tsv"],
+    "model": "scratch:tiny",
+    "max_steps": 2,
+    "batch_size": 4,
+    "gradient_accumulation": 1,
+    "dev_percent": 10,
+    "test_percent": 0,
+    "eval_steps": 0,
+    "device": "cpu",
+    "max_samples": None,
+    "commits_per_hour": 3600,
+}
+"""What makes of it a run of seconds, on pairs that lie here."""
 WHEEL = "dragoman-1.2.3+x0123456789ab-py3-none-any.whl"
 
 

@@ -15,7 +15,7 @@ from dragoman.cli.app import run
 from dragoman.errors import ExitCode
 from dragoman.launch import started
 from tests.support.hub import HubStandIn
-from tests.support.launching import TOKEN, Container, signed_in, write_run
+from tests.support.launching import SMALL, TOKEN, Container, signed_in, write_run
 from tests.support.runs import make_pairs
 
 Launch = Callable[..., Any]
@@ -75,20 +75,7 @@ def test_a_job_that_was_launched_trains_on_an_empty_machine_into_its_store(
     hub: HubStandIn, launch: Launch, refused: Callable[..., str], tmp_path: Path
 ) -> None:
     make_pairs(tmp_path / "texts/pairs.tsv", n=60, seed=1)
-    options = {
-        "data": ["en-fr=texts/pairs.tsv"],
-        "model": "scratch:tiny",
-        "max_steps": 2,
-        "batch_size": 4,
-        "gradient_accumulation": 1,
-        "dev_percent": 10,
-        "test_percent": 0,
-        "eval_steps": 0,
-        "device": "cpu",
-        "max_samples": None,
-        "commits_per_hour": 3600,
-    }
-    run_file = write_run(tmp_path / "run.yaml", **options)
+    run_file = write_run(tmp_path / "run.yaml", **SMALL)
     told = launch("launch", "jobs", run_file, "--gpu", "l4", "--max-hours", "3", "--yes")
     [job] = hub.jobs.values()
     assert told["handle"] == f"jobs:ada/{job.id}"

@@ -11,23 +11,9 @@ import pytest
 from dragoman.cli.app import run
 from dragoman.errors import ExitCode
 from tests.support.hub import HubStandIn
-from tests.support.launching import TOKEN, Container, signed_in, write_run
+from tests.support.launching import SMALL, TOKEN, Container, signed_in, write_run
 from tests.support.recorder import Recorder, Status
 from tests.support.runs import make_pairs
-
-SMALL = {
-    "data": ["en-fr=texts/pairs.tsv"],
-    "model": "scratch:tiny",
-    "max_steps": 2,
-    "batch_size": 4,
-    "gradient_accumulation": 1,
-    "dev_percent": 10,
-    "test_percent": 0,
-    "eval_steps": 0,
-    "device": "cpu",
-    "max_samples": None,
-    "commits_per_hour": 3600,
-}
 
 
 @pytest.fixture

@@ -76,6 +76,12 @@ def test_what_may_not_be_spent_is_not_started(
     code, told = supervised(capsys, "--on", "jobs:l4", "--max-usd", "0.1")
     assert (code, told["decision"], told["why"]) == (ExitCode.CHECK_SAID_NO, "giveup", "of 0.1 USD 0.10 are left")
     assert hub.jobs == {}
+    # A run file that asks for attempts does not multiply the budget: the next attempt is the supervisor's.
+    (tmp_path / "run.yaml").write_text("language_pairs: [en-fr]\nlaunch: {attempts: 3, nodes: 2}\n")
+    code, told = supervised(capsys, "--on", "jobs:l4", "--max-usd", "0.8", "-c", str(tmp_path / "run.yaml"))
+    assert (code, told["decision"]) == (ExitCode.DONE, "start")
+    [job] = hub.jobs.values()
+    assert (job.asked.get("attempts", 1), job.asked["timeoutSeconds"]) == (1, 3600)
 
 
 @pytest.mark.parametrize(

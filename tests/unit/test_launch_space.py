@@ -122,3 +122,19 @@ def test_of_a_start_that_fails_nothing_is_left(hub: HubStandIn, route: str) -> N
         client(hub).submit(job(), plan(job()))
     assert f"spaces/{SPACE}" not in hub.repositories
     assert TOKEN not in str(caught.value)
+
+
+def test_a_bucket_in_a_region_of_its_own_is_reached_from_a_space_too(
+    hub: HubStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("ACCESS_KEY_ID", "an-id"), ("SECRET_ACCESS_KEY", "a-secret"), ("REGION", "eu-west-1")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    there = job("s3://bucket/run")
+    client(hub).check(there, plan(there))
+    client(hub).submit(there, plan(there))
+    [space] = hub.spaces.values()
+    assert space.secrets["AWS_REGION"] == "eu-west-1"
+    assert space.secrets["AWS_SECRET_ACCESS_KEY"] == "a-secret"
+    assert "AWS_SESSION_TOKEN" not in space.secrets

@@ -99,7 +99,8 @@ def _ends(numbers: list[int]) -> str:
 
 def _line(cells: "Sequence[str]", widths: "Sequence[int]" = _WIDTHS) -> str:
     """One line of a table without frames, which a narrow terminal shows too."""
-    return "".join(f"{cell:>{width}}" if width > 0 else f"{cell:<{-width}}" for cell, width in zip(cells, widths))  # noqa: B905
+    pairs = zip(cells, widths, strict=False)  # some tables have fewer columns
+    return "".join(f"{cell:>{width}}" if width > 0 else f"{cell:<{-width}}" for cell, width in pairs)
 
 
 def _cells(option: "Option", found: "Ranking") -> tuple[str, ...]:

@@ -15,11 +15,13 @@ def begin(config: RunConfig, options: LaunchOptions) -> Begin:
 
     Args:
         config: The run, as its store holds it.
-        options: What was said about machines; GPU and limit are the supervisor's.
+        options: What was said about machines; GPU, number, attempts and limits are the supervisor's.
     """
 
     def start(place: Place, max_hours: float) -> Handle:
-        said = options.model_copy(update={"gpu": place.offer.flavor, "max_hours": max_hours})
+        # One machine, once: that is what the supervisor has reckoned with; it is itself the next attempt.
+        ours = {"gpu": place.offer.flavor, "max_hours": max_hours, "attempts": 1, "nodes": 1, "max_usd": None}
+        said = options.model_copy(update=ours)
         job = loading.job(config, said, place.platform, continues=config.store.keeps_data)
         plan, client = clients.plan_for(job), clients.client_for(clients.way(place.platform.name))
         client.check(job, plan)

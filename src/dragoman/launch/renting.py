@@ -4,9 +4,25 @@ from collections.abc import Collection, Sequence
 
 from dragoman.errors import InputError
 from dragoman.launch import bundle, credentials
+from dragoman.launch.guard import Release, guarded
 from dragoman.launch.hub_account import Account
-from dragoman.launch.job import Job
+from dragoman.launch.job import Job, Plan
 from dragoman.store.address import HUB
+
+
+def plan(job: Job, release: Release) -> Plan:
+    """A container of an image that has torch: it fetches everything else, trains, and gives itself back.
+
+    Args:
+        job: What runs there, on one machine.
+        release: How it gives itself back.
+    """
+    return Plan(
+        files=bundle.files(job),
+        command=("bash", "-c", guarded(bundle.script(job), job.max_hours, release)),
+        environment={"PYTHONUNBUFFERED": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+        secrets=credentials.names(job.store),
+    )
 
 
 def check_hub(account: Account, job: Job) -> None:

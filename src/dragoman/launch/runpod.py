@@ -11,8 +11,8 @@ from typing import Any, cast
 
 from dragoman import host
 from dragoman.errors import InputError, StoreUnavailable
-from dragoman.launch import bundle, credentials, price, renting
-from dragoman.launch.guard import RUNPOD, guarded
+from dragoman.launch import bundle, price, renting
+from dragoman.launch.guard import RUNPOD
 from dragoman.launch.hub_account import Account
 from dragoman.launch.job import Handle, Job, Plan, State
 from dragoman.launch.jobs import IMAGE
@@ -47,12 +47,7 @@ def plan(job: Job) -> Plan:
         raise InputError(f"--nodes {job.num_nodes}: a pod of RunPod is one machine", "--nodes 1")
     if job.spot:
         raise InputError("--spot: RunPod lets no machines any more that may be taken away", "leave it out")
-    return Plan(
-        files=bundle.files(job),
-        command=("bash", "-c", guarded(bundle.script(job), job.max_hours, RUNPOD)),
-        environment={"PYTHONUNBUFFERED": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
-        secrets=credentials.names(job.store),
-    )
+    return renting.plan(job, RUNPOD)
 
 
 def connect() -> "RunPodClient":

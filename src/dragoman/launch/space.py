@@ -6,7 +6,7 @@ deadline that is set as a variable when it is made, or when all is done.
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import PurePosixPath
@@ -14,16 +14,17 @@ from typing import cast
 
 import yaml
 
-from dragoman import host
 from dragoman.errors import DragomanError, InputError
+from dragoman.launch import bundle, credentials
+from dragoman.launch.carrying import FILES
 from dragoman.launch.job import Handle, Job, Plan, State
 from dragoman.launch.space_api import SpaceApi
 from dragoman.launch.space_card import Card, written
-from dragoman.store.hub_access import check_identity
-from dragoman.store.outcome import NEW_TOKEN, HubFailure
+from dragoman.store.hub_access import Tokens, check_identity
+from dragoman.store.outcome import HubFailure
 
-RUN_FILE, DEADLINE, TOKEN = "run.yaml", "DRAGOMAN_DEADLINE", "HF_TOKEN"
-_HUB, _CARRIED = "hf://", "files"
+DEADLINE = "DRAGOMAN_DEADLINE"
+_HUB, _CARRIED = "hf://", FILES
 _EXTRAS = re.compile(r"\[[\w,-]+\]$")
 
 
@@ -47,26 +48,21 @@ def plan(job: Job) -> Plan:
     dockerfile = template("Dockerfile").replace("ARG EXTRAS=\n", f"ARG EXTRAS={extras[0] if extras else ''}\n")
     requirements = template("requirements_training.txt") + "".join(f"{other}\n" for other in others)
     card = Card(title=job.name.replace("-", " "), suggested_hardware=job.offer.flavor)
-    run = yaml.safe_dump(job.config.given(), sort_keys=False, allow_unicode=True)
     files = {
         "README.md": written(card, template("ABOUT.md")).encode(),
         "Dockerfile": dockerfile.encode(),
         "requirements_training.txt": requirements.encode(),
-        RUN_FILE: run.encode(),
+        bundle.RUN_FILE: bundle.run_file(job),
     }
-    return Plan(files | {_in_space(path): data for path, data in job.carries.items()}, secrets=_secrets(job))
+    return Plan(
+        files | {_in_space(path): data for path, data in job.carries.items()}, secrets=credentials.names(job.store)
+    )
 
 
 def _in_space(path: str) -> str:
     """Where a carried file lies: the working folder of the run is the Space itself."""
     parts = PurePosixPath(path).parts
     return "/".join(parts[1:] if parts[0] == _CARRIED else parts)
-
-
-def _secrets(job: Job) -> tuple[str, ...]:
-    kinds = {"s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "gs": ("GOOGLE_SERVICE_ACCOUNT_KEY",)}
-    kinds["az"] = ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY")
-    return (TOKEN, *kinds.get(job.store.partition("://")[0], ()))
 
 
 def connect() -> "SpaceClient":
@@ -94,7 +90,7 @@ class SpaceClient:
     def check(self, job: Job, plan: Plan) -> None:
         """See `Client`."""
         space = self._space(job)
-        _values(plan, space)
+        credentials.values(plan.secrets, Tokens(self._token))
         check_identity(space.whoami(), space.space_id)
         if job.store.startswith(_HUB):
             check_identity(space.whoami(), job.store.removeprefix(_HUB))
@@ -112,7 +108,7 @@ class SpaceClient:
         try:
             if is_new:
                 space.create()
-            space.give(_values(plan, space), told)
+            space.give(credentials.values(plan.secrets, Tokens(self._token)), told)
             space.on(job.offer.flavor)
             space.put(plan.files, f"Train {job.store}")
             if not is_new:
@@ -146,27 +142,13 @@ class SpaceClient:
 
 def _store_of(space: SpaceApi) -> str | None:
     """The store that a Space trains into, as its run file says; None where it has none."""
-    text = space.read(RUN_FILE)
+    text = space.read(bundle.RUN_FILE)
     values = yaml.safe_load(text) if text else None
     if not isinstance(values, dict):
         return None
     found = {str(name): str(value) for name, value in cast("dict[object, object]", values).items()}
     repo = found.get("hub_model_id")
     return found.get("store") or (f"{_HUB}{repo}" if repo else None)
-
-
-def _values(plan: Plan, space: SpaceApi) -> Mapping[str, str]:
-    """The secrets of a plan, as they are on this machine.
-
-    Raises:
-        InputError: One of them is not set.
-    """
-    found = {name: space.token() if name == TOKEN else host.variable(name) for name in plan.secrets}
-    for name, value in found.items():
-        if not value:
-            hint = NEW_TOKEN if name == TOKEN else f"export {name}=… on this machine; it is sent as a secret"
-            raise InputError(f"{name} is not set, and the machine needs it", hint)
-    return {name: value for name, value in found.items() if value}
 
 
 def _left(space: SpaceApi, is_new: bool, error: DragomanError) -> DragomanError:

@@ -12,8 +12,8 @@ from typing import cast
 
 from dragoman import host
 from dragoman.errors import InputError, StoreUnavailable
-from dragoman.launch import bundle, credentials, price, renting
-from dragoman.launch.guard import VAST, guarded
+from dragoman.launch import bundle, price, renting
+from dragoman.launch.guard import VAST
 from dragoman.launch.hub_account import Account
 from dragoman.launch.job import Handle, Job, Plan, State
 from dragoman.launch.jobs import IMAGE
@@ -58,12 +58,7 @@ def plan(job: Job) -> Plan:
     """
     if job.num_nodes > 1:
         raise InputError(f"--nodes {job.num_nodes}: machines of vast.ai are not connected", "--nodes 1")
-    return Plan(
-        files=bundle.files(job),
-        command=("bash", "-c", guarded(bundle.script(job), job.max_hours, VAST)),
-        environment={"PYTHONUNBUFFERED": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
-        secrets=credentials.names(job.store),
-    )
+    return renting.plan(job, VAST)
 
 
 def connect() -> "VastClient":
