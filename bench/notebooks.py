@@ -134,7 +134,9 @@ def in_image(python: Path, name: str, where: str) -> str:
         return f"`{message.splitlines()[0]}`; nothing was trained"
     if message:
         raise Wrong(message)
-    return f"{len(new)} packages installed and none replaced, trained to its end, translated; {seconds:,.0f} s"
+    return (
+        f"{len(new)} packages installed and none replaced, trained to its end, downloaded and tested; {seconds:,.0f} s"
+    )
 
 
 def prepared(folder: Path, hub: HubStandIn, python: Path, name: str, where: str) -> Page:
