@@ -89,9 +89,8 @@ def _store(options: "Sequence[Option]") -> None:
     size = f"{most.checkpoint_bytes / 1e9:,.2f} GB"
     upload = f"{most.upload_seconds / 60:.1f} min at {most.uplink / 1e6:g} MB/s{assumed}"
     lost = _ends([round(it.lost_seconds / 60) for it in stored])
-    data(
-        f"{saves} checkpoints of some {size}: an upload takes {upload}; a machine that is cut costs {lost} min of training at most"
-    )
+    cut = f"a machine that is cut costs {lost} min of training at most"
+    data(f"{saves} checkpoints of some {size}: an upload takes {upload}; {cut}")
 
 
 def _ends(numbers: list[int]) -> str:
