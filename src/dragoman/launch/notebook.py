@@ -237,7 +237,7 @@ def install(*wanted):
         done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
         print(done.stderr)
-        raise Stop(f"pip could not install {{wanted[0]}}. Bring the wheel of dragoman {{VERSION}}: {{BRING}}")
+        raise Stop(f"pip could not install {{wanted[0]}}; the lines above say why")
 
 
 os.chdir(START)
@@ -245,7 +245,9 @@ if carried_in:
     fetch()
 if version_here() != VERSION:
     wheel = found(f"dragoman-{{VERSION}}*.whl")
-    install(f"{{wheel}}{{EXTRAS}}" if wheel else f"dragoman{{EXTRAS}}=={{VERSION}}", *MORE)
+    if not wheel:  # no index is asked for it: there anybody may take the name
+        raise Stop(f"the wheel of dragoman {{VERSION}} is not here. Bring it: {{BRING}}")
+    install(f"{{wheel}}{{EXTRAS}}", *MORE)
     importlib.invalidate_caches()
 print(f"dragoman {{version_here()}}")
 if DATA:
