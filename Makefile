@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := OMP_WAIT_POLICY=PASSIVE $(BIN)/python
 
 .PHONY: demo guide test check bench bench-faults bench-memory bench-prepare chaos crashes compat notebooks docs recipes \
-	sky space clean
+	sky space supervised clean
 
 demo: $(VENV)/.demo
 	$(RUN) -m examples.demo
@@ -34,6 +34,9 @@ compat: $(VENV)/.dev
 
 sky: $(VENV)/.dev
 	$(RUN) bench/sky.py
+
+supervised: $(VENV)/.dev
+	$(RUN) -m bench.supervised
 
 notebooks: $(VENV)/.dev
 	$(RUN) -m bench.notebooks

@@ -5,7 +5,7 @@ the transformers and huggingface_hub that Colab's image had in November 2026 (to
 constraints.txt, this machine's Python), and runs the notebooks' own cells there, each time without
 dragoman, and what it needs besides, at first:
 
-    nowhere       no wheel, and none in the index: a message says what to bring, and nothing is trained
+    nowhere       no wheel: a message says what to bring, no index is asked for it, and nothing is trained
     beside        the wheel lies beside the notebook
     on the Hub    wheel and pairs are in the private data set into which `launch colab` uploads them
 
@@ -129,12 +129,14 @@ def in_image(python: Path, name: str, where: str) -> str:
     if moved or broken:
         raise Wrong(f"replaced: {moved}; {broken}")
     if where == "nowhere":
-        if not message.startswith("STOPPED: pip could not install dragoman") or repositories:
+        if not message.startswith("STOPPED: the wheel of dragoman ") or repositories:
             raise Wrong(message or "it went on")
         return f"`{message.splitlines()[0]}`; nothing was trained"
     if message:
         raise Wrong(message)
-    return f"{len(new)} packages installed and none replaced, trained to its end, translated; {seconds:,.0f} s"
+    return (
+        f"{len(new)} packages installed and none replaced, trained to its end, downloaded and tested; {seconds:,.0f} s"
+    )
 
 
 def prepared(folder: Path, hub: HubStandIn, python: Path, name: str, where: str) -> Page:

@@ -2,7 +2,8 @@
 
     python download_finetuned_model.py --model_name YOUR_USERNAME/fine-tuned-nllb-600M --test
 
-Needs `pip install dragoman`, and for a private repository a token in HF_TOKEN. All options: --help
+Needs `pip install dragoman-VERSION-py3-none-any.whl`, the wheel that comes with each release, and for a private
+repository a token in HF_TOKEN. All options: --help
 """
 
 import sys

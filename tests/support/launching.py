@@ -16,10 +16,8 @@ import yaml
 from huggingface_hub import constants
 
 from dragoman import platforms
-from dragoman.checkpoint.watchdog import REPLICATOR_LOCK
 from dragoman.config import from_flat
 from dragoman.launch.job import Job
-from dragoman.launch.selftest_here import kill_copying
 from tests.support.hub import HubStandIn
 
 TOKEN = "hf_thisIsTheSecretOfAda"
@@ -114,11 +112,20 @@ class Container:
 
     def cut(self, process: "subprocess.Popen[bytes]") -> None:
         """What the platform does when it takes the machine away: every process in it is gone at once."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        while doomed := self._processes():
+            for pid in doomed:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         process.wait()
-        for lock in self.home.rglob(REPLICATOR_LOCK):
-            kill_copying(lock.parents[1])
+
+    def _processes(self) -> list[int]:
+        """All that are in it, whatever group, session or parent they have: those with its home."""
+        mine, found = f"HOME={self.home}".encode(), list[int]()
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if mine in path.read_bytes().split(b"\0"):
+                    found.append(int(path.parent.name))
+        return found
 
     def _environment(self, variables: Mapping[str, str]) -> dict[str, str]:
         own = {
@@ -131,3 +138,13 @@ class Container:
             "OMP_NUM_THREADS": "1",
         }
         return {**own, **variables}
+
+
+def impatient(folder: Path, hub: HubStandIn) -> tuple[Container, str]:
+    """An empty machine on which sleeping takes no time; and its PATH."""
+    machine = Container(folder, hub)
+    tools = folder / "impatient"
+    tools.mkdir()
+    (tools / "sleep").write_text("#!/bin/sh\n")
+    (tools / "sleep").chmod(0o755)
+    return machine, f"{tools}:{folder / 'venv/bin'}:/usr/bin:/bin"

@@ -13,8 +13,9 @@ from unittest import mock
 import pytest
 
 from dragoman.cli import guide
-from dragoman.config import DEFAULT_MODEL, from_flat
+from dragoman.config import DEFAULT_MODEL
 from dragoman.errors import ExitCode
+from dragoman.store import hub_repos
 from dragoman.training import loop
 from examples import guide as example
 from tests.support.hub import HubStandIn
@@ -157,7 +158,7 @@ def test_a_token_is_asked_for_and_must_be_one_that_may_write(
     ],
 )
 def test_the_repository_is_called_after_the_size_of_the_model(model: str, name: str) -> None:
-    assert guide.repository_name(from_flat({"model": model})) == name
+    assert hub_repos.usual_name(model) == name
 
 
 def test_a_store_that_is_named_is_kept_and_a_container_does_not_wait_for_its_predecessor(

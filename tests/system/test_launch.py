@@ -146,7 +146,19 @@ def test_cost_end_and_storage_are_shown_before_anything(
     said = capsys.readouterr().err
     assert "cost: $0.80 an hour, at most $4.00 if it runs to its limit; prices of 20" in said
     assert "the platform ends the machine after 5.0 h, whatever happens, which is what $4 buy" in said
-    assert "storage: at most 27.1 GB in hf://ada/run (keep: 2)" in said
+    assert "storage: at most 27.1 GB: 3 checkpoints of up to 7.38 GB and 2 models of 2.46 GB (--keep 2)" in said
+
+
+def test_launch_and_estimate_say_the_same_of_storage(
+    hub: HubStandIn, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run_file = str(write_run(tmp_path / "run.yaml", keep=3, optimizer="adamw8bit"))
+    assert run(["launch", "jobs", run_file, "--gpu", "l4", "--max-usd", "4", "--dry-run"]) == ExitCode.DONE
+    [launched] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("storage: ")]
+    assert run(["estimate", "-c", run_file]) == ExitCode.DONE
+    [estimated] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("storage: ")]
+    assert launched.partition(" (")[0] == estimated.partition(" (")[0]
+    assert "4 checkpoints of up to 3.71 GB" in launched
 
 
 def test_the_best_machine_for_a_budget_is_taken_and_all_others_are_explained(

@@ -11,7 +11,7 @@ import pytest
 from dragoman.cli.app import run
 from dragoman.errors import ExitCode
 from tests.support.hub import HubStandIn
-from tests.support.launching import SMALL, TOKEN, Container, signed_in, write_run
+from tests.support.launching import SMALL, TOKEN, impatient, signed_in, write_run
 from tests.support.recorder import Recorder, Status
 from tests.support.runs import make_pairs
 
@@ -61,16 +61,6 @@ def call(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
     return json.loads(said.out)
 
 
-def rented(folder: Path, hub: HubStandIn) -> tuple[Container, str]:
-    """An empty machine on which sleeping takes no time; and its PATH."""
-    machine = Container(folder, hub)
-    impatient = folder / "impatient"
-    impatient.mkdir()
-    (impatient / "sleep").write_text("#!/bin/sh\n")
-    (impatient / "sleep").chmod(0o755)
-    return machine, f"{impatient}:{folder / 'venv/bin'}:/usr/bin:/bin"
-
-
 def test_a_pod_trains_into_its_store_and_deletes_itself(
     hub: HubStandIn, vendor: Recorder, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -83,7 +73,7 @@ def test_a_pod_trains_into_its_store_and_deletes_itself(
     # What RunPod does: it puts secrets in their places, and tells the pod who it is.
     given = {name: value.replace("{{ RUNPOD_SECRET_HF_TOKEN }}", TOKEN) for name, value in body["env"].items()}
     own = {"RUNPOD_POD_ID": "abc", "RUNPOD_API_KEY": "rpa_ofThePod", "RUNPOD_API_BASE_URL": vendor.url}
-    machine, path = rented(tmp_path / "machine", hub)
+    machine, path = impatient(tmp_path / "machine", hub)
     done = machine.run(body["cmd"], given | own | {"PATH": path})
     assert "the work ended with 0" in done.stdout, done.stdout + done.stderr
     assert TOKEN not in done.stdout + done.stderr
@@ -100,7 +90,7 @@ def test_a_machine_that_cannot_even_begin_destroys_itself_and_can_be_stopped_fro
     assert told["handle"] == "vast:42"
     [body] = vendor.asked("PUT", "/api/v0/asks/7/")
     assert not [asked for asked in vendor.requests if TOKEN in asked.raw]
-    machine, path = rented(tmp_path / "machine", hub)
+    machine, path = impatient(tmp_path / "machine", hub)
     own = {"CONTAINER_ID": "42", "CONTAINER_API_KEY": "ofTheMachine", "VAST_URL": vendor.url, "PATH": path}
     before = len(vendor.requests)
     machine.run(["bash", "-c", body["onstart"]], {**own, "HF_TOKEN": "hf_revoked"})

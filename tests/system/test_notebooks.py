@@ -101,7 +101,24 @@ def test_a_notebook_whose_machine_is_lost_ends_on_another_with_the_same_weights(
     assert TOKEN not in str(second.notebook)
     assert trained(tmp_path / "second/run") == trained(undisturbed)
     assert hub.read(repo, "model.safetensors") == (undisturbed / "model.safetensors").read_bytes()
+    model = next((tmp_path / "second").glob("run-model-*/model.safetensors"))
+    assert model.read_bytes() == (undisturbed / "model.safetensors").read_bytes()
+    # A model that has learned next to nothing: the test says so, and the notebook still comes to its end.
+    assert "en-fr: " in second.shown("trial")
+    assert "its model FAILED the test" in second.shown("trial")
     assert second.was_given_back == (name == "colab")
+
+    if name == "kaggle":  # once is enough: the cells are the same
+        later = opened(name, hub, pairs, tmp_path / "later")
+        later.notebook.cells = [cell for cell in later.notebook.cells if cell.id != "train"]
+        assert later.run_all() == ""
+        assert "en-fr: " in later.shown("trial")
+
+
+def test_the_last_cell_alone_says_what_to_run_first(hub: HubStandIn, pairs: bytes, tmp_path: Path) -> None:
+    page = opened("kaggle", hub, pairs, tmp_path / "machine")
+    page.notebook.cells = [cell for cell in page.notebook.cells if cell.id == "trial"]
+    assert "run the cells 1 to 3 first" in page.run_all()
 
 
 def real_checkpoint(hub: HubStandIn, repo: str) -> bool:

@@ -214,7 +214,6 @@ def test_without_a_store_a_space_has_the_guides_and_elsewhere_there_is_none(monk
     config = home.at_home(RunConfig(), "space", 0.0)
     assert config.store.url == "hf://ada/fine-tuned-nllb-600M"
     assert config.save.output == home.FOLDER
-    assert home.usual_repository("ada/x", "facebook/nllb-200-3.3B") == "ada/fine-tuned-nllb-3.3B"
     with pytest.raises(InputError, match="no --store"):
         home.at_home(RunConfig(), "runpod", 0.0)
 

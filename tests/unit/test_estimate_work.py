@@ -1,5 +1,6 @@
 """What a run has to do and writes: the guide's table corrected, checkpoints, bytes."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from dragoman.estimate import guide, memory, speed
 from dragoman.estimate.hours import hours_of, num_evaluations
 from dragoman.estimate.measure import Measured
 from dragoman.estimate.speed import Step
-from dragoman.estimate.storage import checkpoint_bytes, num_saves, storage_of
+from dragoman.estimate.storage import num_saves, storage_of
 from dragoman.estimate.work import Work, work_of
+from dragoman.model.held import checkpoint_bytes
 from dragoman.model.regime import Regime
 from dragoman.model.sizes import KNOWN
 from tests.support.runs import make_pairs
@@ -118,7 +120,11 @@ def test_a_checkpoint_holds_all_weights_and_the_moments_of_what_is_trained() -> 
 def test_the_store_holds_one_more_than_are_kept_and_two_models() -> None:
     way = memory.as_configured(config(), memory.machine("t4", config()))
     stored = storage_of(config(keep=2), work_of(config()), NLLB, way.regime, 0.1)
-    assert stored.held_bytes == 3 * stored.checkpoint_bytes + 2 * stored.model_bytes
+    # Nothing is prepared, so any row of the vocabulary may be trained.
+    assert stored.held.num_bytes == 3 * checkpoint_bytes(NLLB, Regime()) + 2 * stored.model_bytes
+    prepared = dataclasses.replace(work_of(config()), rows=way.regime.active_rows, data_bytes=5)
+    known = storage_of(config(keep=2), prepared, NLLB, way.regime, 0.1)
+    assert known.held.num_bytes == 3 * known.checkpoint_bytes + 2 * known.model_bytes + 5
     slow = storage_of(config(upload_megabytes=1.0), work_of(config()), NLLB, way.regime, 0.1)
     assert slow.upload_seconds == stored.checkpoint_bytes / 1e6
     assert slow.uploads < slow.saves == stored.saves

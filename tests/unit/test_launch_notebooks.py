@@ -1,6 +1,7 @@
 """Notebooks as they are rendered: valid, the same each time, and carrying every option of a run."""
 
 import ast
+import contextlib
 import dataclasses
 import json
 import os
@@ -8,7 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from dragoman.config import RunConfig, from_flat
 from dragoman.errors import ExitCode, InputError
 from dragoman.launch import bundle, cells, colab, kaggle
 from dragoman.launch.job import Job, Plan
+from tests.support.places import Place, begin, place, save
 
 ROOT = Path(__file__).parents[2]
 RECIPES = {**colab.recipe(), **kaggle.recipe()}
@@ -183,6 +185,59 @@ def test_every_ending_but_the_good_one_stops_the_cells_after_it(
     monkeypatch.setattr(cells, "_follow", lambda command: code)
     with pytest.raises(cells.Stopped, match=words):
         cells.run("train")
+
+
+@pytest.fixture
+def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    with place("hub", tmp_path, monkeypatch) as found:
+        yield found
+
+
+def test_the_last_cell_says_what_to_do_while_the_run_is_not_done(
+    where: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cells, "_follow", lambda command: pytest.fail("nothing may be started"))
+    with pytest.raises(cells.Stopped, match="there is no run here; there is no model to test yet"):
+        cells.download_and_test(hub_model_id="ada/run", folder="run")
+    log = begin(where.store)
+    save(log, tmp_path, 10)
+    with pytest.raises(cells.Stopped, match=r"still being trained: step 10 is .*\n  try: run this cell again when"):
+        cells.download_and_test(hub_model_id="ada/run", folder="run")
+    log.finish("stopped", "deadline", step=10)
+    with pytest.raises(cells.Stopped, match=r"not finished \(stopped\): step 10 is .*\n  try: run all cells again"):
+        cells.download_and_test(hub_model_id="ada/run", folder="run")
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "stops"),
+    [
+        (ExitCode.DONE, "", ""),
+        (ExitCode.CHECK_SAID_NO, "FAILED the test", ""),
+        (ExitCode.BAD_INPUT, "NOT TESTED", ""),
+        (ExitCode.RESUME_ME, "", "run this cell again; it goes on where it stopped"),
+        (-9, "", "run this cell again"),
+        (ExitCode.BUG, "", "this is a bug"),
+    ],
+)
+def test_the_model_of_a_run_that_is_done_is_brought_and_tested_and_a_bad_one_stops_nothing(
+    code: int,
+    said: str,
+    stops: str,
+    where: Place,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log = begin(where.store)
+    save(log, tmp_path, 10)
+    log.finish("done", "all steps", step=10)
+    ran: list[Sequence[str]] = []
+    monkeypatch.setattr(cells, "_follow", lambda command: ran.append(command) or code)
+    ended = pytest.raises(cells.Stopped, match=stops) if stops else contextlib.nullcontext()
+    with ended:
+        assert cells.download_and_test(hub_model_id="ada/run", folder="runs/here/") == "runs/here-model-10"
+    assert list(ran[0][-5:]) == ["download", "hf://ada/run", "--output", "runs/here-model-10", "--test"]
+    assert said in capsys.readouterr().out
 
 
 def test_what_is_printed_is_shown_as_it_is_whatever_pieces_it_comes_in(capsys: pytest.CaptureFixture[str]) -> None:

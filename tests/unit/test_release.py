@@ -42,7 +42,7 @@ class Recorder:
 @pytest.fixture
 def platform(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     recorder = Recorder()
-    for name in (releasing.RUNPOD, releasing.VAST, releasing.LAMBDA):
+    for name in (releasing.RUNPOD, releasing.VAST):
         monkeypatch.setenv(name, recorder.url)
     for name in ("RUNPOD_POD_ID", "RUNPOD_API_KEY", "CONTAINER_ID", "CONTAINER_API_KEY", "VAST_CONTAINERLABEL"):
         monkeypatch.delenv(name, raising=False)
@@ -56,10 +56,6 @@ MACHINES = {
     "vast": (
         {"VAST_CONTAINERLABEL": "C.42", "CONTAINER_API_KEY": "k"},
         ("DELETE", "/api/v0/instances/42/", "Bearer k", None),
-    ),
-    "lambda": (
-        {"LAMBDA_INSTANCE_ID": "i1", "LAMBDA_API_KEY": "k"},
-        ("POST", "/instance-operations/terminate", "Bearer k", {"instance_ids": ["i1"]}),
     ),
 }
 
@@ -91,10 +87,16 @@ def test_without_a_key_a_person_is_told(name: str, platform: Recorder, monkeypat
         if not variable.endswith("KEY"):
             monkeypatch.setenv(variable, value)
     monkeypatch.delenv("VAST_API_KEY", raising=False)
-    monkeypatch.delenv("LAMBDA_API_KEY", raising=False)
     with pytest.raises(InputError, match="is not set"):
         release_here(name)
     assert platform.asked == []
+
+
+def test_a_machine_of_lambda_that_skypilot_did_not_start_is_said_to_go_on_costing_money() -> None:
+    assert can_release("lambda")
+    with pytest.raises(InputError, match="cannot end itself") as caught:
+        release_here("lambda")
+    assert "cloud.lambda.ai/instances" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["jobs", "kaggle", "colab", None])

@@ -81,15 +81,16 @@ def _store(options: "Sequence[Option]") -> None:
     stored = [
         option.hours.storage for option in options if option.is_possible or not any(it.is_possible for it in options)
     ]
-    most, quota = max(stored, key=lambda it: it.held_bytes), platforms.hub().private_gb
+    most, quota = max(stored, key=lambda it: it.held.num_bytes), platforms.hub().private_gb
     saves = _ends([it.saves for it in stored])
-    share = f"{most.held_bytes / 1e9 / quota:.0%} of the {quota:g} GB that a free account of the Hub has"
-    size = f"{most.checkpoint_bytes / 1e9:,.2f} GB"
-    data(f"{saves} checkpoints of {size}; the store holds {most.held_bytes / 1e9:,.1f} GB at most, {share}")
+    share = f"{most.held.num_bytes / 1e9 / quota:.0%} of the {quota:g} GB that a free account of the Hub has"
+    data(f"storage: {most.held} ({share})")
     assumed = " (assumed)" if most.uplink == UPLINK_BYTES else ""
+    size = f"{most.checkpoint_bytes / 1e9:,.2f} GB"
     upload = f"{most.upload_seconds / 60:.1f} min at {most.uplink / 1e6:g} MB/s{assumed}"
     lost = _ends([round(it.lost_seconds / 60) for it in stored])
-    data(f"an upload takes {upload}; a machine that is cut costs {lost} min of training at most")
+    cut = f"a machine that is cut costs {lost} min of training at most"
+    data(f"{saves} checkpoints of some {size}: an upload takes {upload}; {cut}")
 
 
 def _ends(numbers: list[int]) -> str:

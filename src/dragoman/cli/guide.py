@@ -6,7 +6,6 @@ scales up, from two pairs to five, under that one name: then the finished run wi
 fewer pairs is moved aside as it is, and said to be.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,8 +22,6 @@ MODEL_NAME = "--model-name"
 """The guide's own name of an option, in one of its spellings."""
 SPACE = "SPACE_ID"
 """The variable by which a process knows that it is in a Space: of one Space only one container is meant to run."""
-_SIZE = re.compile(r"\d+(?:\.\d+)?[MB]\b")
-_LONGEST_NAME = 90
 
 
 def train(words: Sequence[str]) -> int:
@@ -122,7 +119,7 @@ def _repository(config: RunConfig) -> str:
         StoreUnavailable: The Hub cannot be asked.
     """
     from dragoman.store.hub_access import Tokens, check_identity
-    from dragoman.store.hub_repos import owner
+    from dragoman.store.hub_repos import owner, usual_name
     from dragoman.store.outcome import NEW_TOKEN
 
     if Tokens().choose() is None:
@@ -130,22 +127,10 @@ def _repository(config: RunConfig) -> str:
             "HF_TOKEN is missing: checkpoints go to the Hub, which is all that outlives a Space", NEW_TOKEN
         )
     who = owner()
-    repo = f"{who['name']}/{repository_name(config)}"
+    repo = f"{who['name']}/{usual_name(config.model.model)}"
     check_identity(who, repo)
     _move_aside_if_done(repo, config)
     return repo
-
-
-def repository_name(config: RunConfig) -> str:
-    """`fine-tuned-nllb-600M`, by the size of the model."""
-    model = config.model.model.rstrip("/").rpartition("/")[2]
-    size = _SIZE.search(model)
-    return f"fine-tuned-nllb-{size[0] if size else _plain(model)}"
-
-
-def _plain(text: str) -> str:
-    """What may stand in the name of a repository."""
-    return re.sub(r"[^\w.]+", "-", text)[:_LONGEST_NAME].strip("-.")
 
 
 def _move_aside_if_done(repo: str, config: RunConfig) -> None:
@@ -168,5 +153,5 @@ def _move_aside_if_done(repo: str, config: RunConfig) -> None:
     if not differences(before, like(config, before)):
         return
     pairs = "-".join(before.data.language_pairs)
-    aside = hub_repos.move_aside(repo, _plain(f"{repo.partition('/')[2]}-{pairs}"))
+    aside = hub_repos.move_aside(repo, hub_repos.plain(f"{repo.partition('/')[2]}-{pairs}"))
     output.say(f"{repo} held a finished run of {' '.join(before.data.language_pairs)}: it is {aside} from now on")

@@ -31,8 +31,8 @@ def preview(seen: "Preview") -> None:
     say(f"{job.name} on {job.platform.title}: {nodes}{job.offer.flavor} ({job.offer.gpu}{spot}), trains {job.store}")
     say(f"cost: {_cost(seen)}")
     say(f"end: {_end(job)}")
-    if (held := seen.storage_bytes) is not None:
-        say(f"storage: at most {held / 1e9:,.1f} GB in {job.store} (keep: {job.config.save.keep})")
+    if held := seen.held:
+        say(f"storage: {held} (--keep {job.config.save.keep})")
     size = sum(map(len, plan.files.values()))
     secrets = f"; secrets, if set here: {', '.join(plan.secrets)}" if plan.secrets else ""
     say(f"sent: {len(plan.files)} files, {size / 1e6:,.1f} MB{secrets}")

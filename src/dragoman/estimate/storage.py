@@ -1,7 +1,7 @@
 """What a run writes: how many checkpoints, how large, what the store holds, how far it lags behind.
 
 Follows the code: `training/saving.py` says when a save is due, `training/state.py` what is
-in it, promise 7 of the design how much the store holds at most.
+in it, `model/held.py` how much the store holds at most.
 """
 
 import math
@@ -10,15 +10,12 @@ from typing import Any
 
 from dragoman.config import RunConfig
 from dragoman.estimate.work import Work
-from dragoman.model import memory
+from dragoman.model.held import HeldAtMost, checkpoint_bytes, held_at_most
 from dragoman.model.regime import Regime
 from dragoman.model.sizes import Sizes
 
 UPLINK_BYTES = 20e6
 """Bytes per second that a machine is assumed to upload, where `--upload-megabytes` names no less."""
-BESIDES = 2
-"""Models in a store besides the checkpoints: the published one, and the best."""
-_FLOAT = 4
 
 
 @dataclass(frozen=True)
@@ -26,14 +23,14 @@ class Storage:
     """What a run writes, at a given speed."""
 
     checkpoint_bytes: int
-    """Of one checkpoint: the whole model, moments, and what adapters need."""
+    """Of one checkpoint: the whole model, moments, and what adapters need; as far as the trained rows are known."""
     model_bytes: int
     """Of the model alone."""
     saves: int
     """Checkpoints written in the whole run."""
     save_seconds: float
     """Between two of them, of training."""
-    held_bytes: int
+    held: HeldAtMost
     """In the store at most."""
     uplink: float
     """Bytes per second."""
@@ -55,19 +52,9 @@ class Storage:
 
     def to_json(self) -> dict[str, Any]:
         """What a program may read."""
-        names = ("checkpoint_bytes", "model_bytes", "saves", "uploads", "held_bytes")
+        names = ("checkpoint_bytes", "model_bytes", "saves", "uploads")
         seconds = {"upload_seconds": round(self.upload_seconds, 1), "lost_seconds": round(self.lost_seconds, 1)}
-        return {name: getattr(self, name) for name in names} | seconds
-
-
-def checkpoint_bytes(sizes: Sizes, regime: Regime) -> int:
-    """Bytes of the tensors of a checkpoint; a tokenizer and small files come to some 20 MB more for NLLB.
-
-    The model is saved whole whatever was trained of it, the moments only of what was.
-    """
-    adapters = memory.trained_parameters(sizes, regime) if regime.adapter == "lora" else 0
-    frozen = sizes.layer_parameters if adapters else 0
-    return sizes.weights_bytes + memory.moment_bytes(sizes, regime) + _FLOAT * (adapters + frozen)
+        return {name: getattr(self, name) for name in names} | {"held_bytes": self.held.num_bytes} | seconds
 
 
 def num_saves(config: RunConfig, steps: int, step_seconds: float) -> int:
@@ -95,13 +82,12 @@ def storage_of(config: RunConfig, work: Work, sizes: Sizes, regime: Regime, step
     """
     size, cap = checkpoint_bytes(sizes, regime), config.store.upload_megabytes
     saves = num_saves(config, work.steps, step_seconds)
-    whole = min(config.save.keep + 1, saves)
     data = work.data_bytes if config.store.keeps_data else 0
     return Storage(
         checkpoint_bytes=size,
         model_bytes=sizes.weights_bytes,
         saves=saves,
         save_seconds=work.steps * step_seconds / saves,
-        held_bytes=whole * size + BESIDES * sizes.weights_bytes + data,
+        held=held_at_most(sizes, regime, config.save.keep, work.rows, data),
         uplink=min(cap * 1e6, UPLINK_BYTES) if cap else UPLINK_BYTES,
     )

@@ -10,10 +10,11 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Generator, Sequence
 from types import FrameType
 
-from dragoman.errors import ExitCode
+from dragoman.errors import DragomanError, ExitCode
 from dragoman.store.address import HUB
 
 AGAIN = "run all cells again; it goes on where the run is safe"
@@ -85,16 +86,75 @@ def train(
     run("train", *words)
 
 
+def download_and_test(*, hub_model_id: str, folder: str) -> str:
+    """Bring the model of the finished run back from the Hub, and try it on sentences that it has never seen.
+
+    A model that fails, or that brings nothing to be tried on, is said to, and stops nothing: the
+    run is done, and more time on this machine changes neither.
+
+    Args:
+        hub_model_id: USER/NAME.
+        folder: The run folder; the model goes beside it.
+
+    Returns:
+        The model's folder.
+
+    Raises:
+        Stopped: The run is not at its end, or the model is not here.
+    """
+    url = f"{HUB}{hub_model_id.removeprefix(HUB)}"
+    model = f"{folder.rstrip('/')}-model-{_last_step(url)}"
+    code = _shown("download", url, "--output", model, "--test")
+    if code in _NOT_FIT:
+        show(f"\n{_NOT_FIT[ExitCode(code)]}\n")
+    elif code != ExitCode.DONE:
+        again = f"the model is not here whole (exit code {code}): run this cell again; it goes on where it stopped"
+        raise Stopped(_WORDS[ExitCode.BUG] if code == ExitCode.BUG else again)
+    return model
+
+
+_NOT_FIT = {
+    ExitCode.CHECK_SAID_NO: "The run is done and on the Hub, but its model FAILED the test; the lines above say how.",
+    ExitCode.BAD_INPUT: "The run is done and on the Hub; its model was NOT TESTED, and the lines above say why.",
+}
+
+
+def _last_step(url: str) -> int:
+    """The last step of the run that is kept there.
+
+    Raises:
+        Stopped: There is none yet, or the Hub cannot be asked.
+    """
+    from dragoman.checkpoint.place import open_run
+    from dragoman.checkpoint.remote_status import remote_status
+
+    try:
+        known = remote_status(open_run(url), time.time())
+    except DragomanError as error:
+        raise Stopped(f"{error.message}; there is no model to test yet.\n  try: {error.hint or AGAIN}") from None
+    if known["state"] == "done":
+        return known["step"]
+    is_at_work = known["state"] == "running"
+    what = "is still being trained" if is_at_work else f"is not finished ({known['state']})"
+    todo = "run this cell again when it is done" if is_at_work else AGAIN
+    safe = f"step {known['step']:,} is the last that is safe on the Hub"
+    raise Stopped(f"the run {what}: {safe}; nothing was tested.\n  try: {todo}")
+
+
 def run(*words: str) -> None:
     """Run `dragoman WORDS` and show its lines while they come.
 
     Raises:
         Stopped: It ended otherwise than well.
     """
-    show(f"$ dragoman {shlex.join(words)}\n")
-    code = _follow([sys.executable, "-m", "dragoman", *words])
-    if code != ExitCode.DONE:
+    if (code := _shown(*words)) != ExitCode.DONE:
         raise Stopped(_in_words(code))
+
+
+def _shown(*words: str) -> int:
+    """Run `dragoman WORDS`, show its lines while they come, and return its exit code."""
+    show(f"$ dragoman {shlex.join(words)}\n")
+    return _follow([sys.executable, "-m", "dragoman", *words])
 
 
 def show(text: str) -> None:

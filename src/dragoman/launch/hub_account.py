@@ -35,8 +35,15 @@ class Account:
     ) -> None:
         host.prefer_lfs()
         self.tokens = Tokens(token)
-        self._endpoint, self._patience = endpoint, patience or Patience()
+        self._given_endpoint, self._patience = endpoint, patience or Patience()
         self._who: dict[str, object] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """Where the Hub is, without a slash at the end."""
+        from huggingface_hub import constants
+
+        return self._given_endpoint or constants.ENDPOINT
 
     @property
     def user(self) -> str:
@@ -96,6 +103,29 @@ class Account:
             InputError: The Hub does not let this token do that.
             HubFailure: It refused for another reason, or did not answer in time.
         """
+        try:
+            return self.answer(what, call, num_bytes=num_bytes)
+        except HubFailure as failure:
+            if failure.status == _NO_CREDIT:
+                raise InputError(
+                    f"{what}: the account has no credit for it", "https://huggingface.co/settings/billing"
+                ) from None
+            if failure.status in DENIED:
+                raise InputError(failure.message, failure.hint or NEW_TOKEN) from None
+            raise
+
+    def answer(self, what: str, call: "Callable[[HfApi], T]", *, about: str = "this account", num_bytes: int = 0) -> T:
+        """The same for whoever looks at the status of a refusal: each is a failure of the Hub.
+
+        Args:
+            what: What could not be done then, in words.
+            call: Asks it.
+            about: What it is about, as USER/NAME.
+            num_bytes: What is uploaded with it.
+
+        Raises:
+            HubFailure: The Hub refused it, or did not answer in time.
+        """
         token = self.tokens.choose()
         patience = self._patience
         seconds = patience.for_bytes(num_bytes) if num_bytes else patience.answer_seconds
@@ -105,16 +135,15 @@ class Account:
         except DragomanError:
             raise
         except Exception as error:  # the client raises its own, the HTTP library's, RuntimeError, OSError …
-            failure = explain(error, what, "this account", has_token=token is not None)
-        if failure.status == _NO_CREDIT:
-            raise InputError(
-                f"{what}: the account has no credit for it", "https://huggingface.co/settings/billing"
-            ) from None
-        message = self.tokens.scrub(failure.message)
-        if failure.status in DENIED:
-            raise InputError(message, failure.hint or NEW_TOKEN)
+            failure = explain(error, what, about, has_token=token is not None)
         # Without its cause: that may quote headers.
-        raise HubFailure(message, failure.hint, failure.retry_after, status=failure.status, code=failure.code)
+        raise HubFailure(
+            self.tokens.scrub(failure.message),
+            failure.hint,
+            failure.retry_after,
+            status=failure.status,
+            code=failure.code,
+        )
 
     def look(self, what: str, call: "Callable[[HfApi], T]") -> T | None:
         """The same for something that may not be there; None then."""
@@ -129,7 +158,7 @@ class Account:
         from huggingface_hub import HfApi
 
         return HfApi(
-            endpoint=self._endpoint, token=token or False, library_name="dragoman", library_version=__version__
+            endpoint=self._given_endpoint, token=token or False, library_name="dragoman", library_version=__version__
         )
 
 

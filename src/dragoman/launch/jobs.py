@@ -13,6 +13,7 @@ from dragoman.errors import InputError, StoreUnavailable
 from dragoman.launch import bundle, credentials
 from dragoman.launch.hub_account import Account
 from dragoman.launch.job import Handle, Job, Plan, State
+from dragoman.launch.lost_answer import made_all_the_same
 from dragoman.store.outcome import HubFailure
 
 IMAGE = "pytorch/pytorch:2.8.0-cuda12.8-cudnn9-runtime"
@@ -101,7 +102,8 @@ class JobsClient:
         except StoreUnavailable as failure:
             if isinstance(failure, HubFailure) and not failure.may_pass:
                 raise InputError(failure.message, failure.hint) from None  # refused: nothing runs
-            return self._started(nonce, failure)
+            undo = f"look at https://huggingface.co/jobs/{account.user}, and cancel it there"
+            return made_all_the_same(failure, lambda: self._of_start(nonce), undo)
 
     def state(self, handle: Handle) -> State:
         """See `Client`."""
@@ -163,25 +165,12 @@ class JobsClient:
         user = self._account.user
         return self._account.ask("its jobs cannot be listed", lambda api: list(api.list_jobs(namespace=user)))
 
+    def _of_start(self, nonce: str) -> list[Handle]:
+        """The job that bears the label of one start, if there is one."""
+        return [self._handle(other) for other in self._listed() if _labels(other).get(_NONCE) == nonce]
+
     def _handle(self, found: Any) -> Handle:
         return Handle("jobs", f"{found.owner.name}/{found.id}", found.url)
-
-    def _started(self, nonce: str, failure: StoreUnavailable) -> Handle:
-        """The job that was started although its answer was lost; else the failure, with what is known.
-
-        Raises:
-            StoreUnavailable: There is none, or nobody can tell.
-        """
-        page = f"https://huggingface.co/jobs/{self._account.user}"
-        try:
-            found = [other for other in self._listed() if _labels(other).get(_NONCE) == nonce]
-        except (StoreUnavailable, InputError):
-            raise StoreUnavailable(
-                f"{failure.message}; it may run all the same", f"look at {page}, and cancel it there"
-            ) from None
-        if not found:
-            raise StoreUnavailable(f"{failure.message}; nothing runs", "the same command again") from None
-        return self._handle(found[0])
 
 
 def _stage(found: Any) -> str:

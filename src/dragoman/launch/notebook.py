@@ -237,7 +237,7 @@ def install(*wanted):
         done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
         print(done.stderr)
-        raise Stop(f"pip could not install {{wanted[0]}}. Bring the wheel of dragoman {{VERSION}}: {{BRING}}")
+        raise Stop(f"pip could not install {{wanted[0]}}; the lines above say why")
 
 
 os.chdir(START)
@@ -245,7 +245,9 @@ if carried_in:
     fetch()
 if version_here() != VERSION:
     wheel = found(f"dragoman-{{VERSION}}*.whl")
-    install(f"{{wheel}}{{EXTRAS}}" if wheel else f"dragoman{{EXTRAS}}=={{VERSION}}", *MORE)
+    if not wheel:  # no index is asked for it: there anybody may take the name
+        raise Stop(f"the wheel of dragoman {{VERSION}} is not here. Bring it: {{BRING}}")
+    install(f"{{wheel}}{{EXTRAS}}", *MORE)
     importlib.invalidate_caches()
 print(f"dragoman {{version_here()}}")
 if DATA:
@@ -278,16 +280,23 @@ cells.train(
 
 
 def trial() -> Cell:
-    """The cell that looks at the result."""
+    """The cell that brings the model of the finished run back from the Hub, and tests it."""
     return Cell("trial", "code", _TRIAL)
 
 
 _TRIAL = """
-# @title 5. Try it
-# @markdown A sentence in the language that you translate from.
-sentence = "The weather is fine today."  # @param {type:"string"}
-cells.run("status", folder)
+# @title 5. Download and test
+# @markdown Works when the run is done, also in a later session: then run the cells 1 to 3 and this one.
+# @markdown A sentence of your own, in the language that you translate from; empty: only the test.
+sentence = ""  # @param {type:"string"}
+try:
+    from dragoman.launch import cells
+
+    run = {"hub_model_id": hub_model_id, "folder": folder}
+except (ImportError, NameError):
+    raise SystemExit("this session is not set up: run the cells 1 to 3 first, then this one") from None
+model_here = cells.download_and_test(**run)
 for pair in language_pairs.split():
     if sentence:
-        cells.run("translate", "--model", folder, "--pair", pair, sentence)
+        cells.run("translate", "--model", model_here, "--pair", pair, sentence)
 """

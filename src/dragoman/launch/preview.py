@@ -13,11 +13,11 @@ from typing import Any
 from dragoman import platforms
 from dragoman.errors import InputError
 from dragoman.launch.job import Job, Plan
+from dragoman.model.held import HeldAtMost, held_at_most
+from dragoman.model.regime import regime_of
 from dragoman.model.sizes import KNOWN
 
 PLAN_FILE = "plan.json"
-_NUM_MODELS = 2
-"""Models besides the checkpoints: the one at the root and the best."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,11 @@ class Preview:
         return self.usd_per_hour > 0
 
     @property
-    def storage_bytes(self) -> int | None:
-        """Most that the store holds at any time; None for a model whose size is not known here."""
-        sizes = KNOWN.get(self.job.config.model.model)
-        if sizes is None:
-            return None
-        return sizes.checkpoint_bytes * (self.job.config.save.keep + 1) + sizes.weights_bytes * _NUM_MODELS
+    def held(self) -> HeldAtMost | None:
+        """What the store holds at most; None for a model whose size is not known here."""
+        config = self.job.config
+        sizes = KNOWN.get(config.model.model)
+        return held_at_most(sizes, regime_of(config, "cuda", "fp32"), config.save.keep) if sizes else None
 
     def to_json(self) -> dict[str, Any]:
         """What a program may read."""
@@ -65,7 +64,7 @@ class Preview:
             "max_hours": job.max_hours,
             "session_hours": job.config.training.max_hours,
             "store": job.store,
-            "storage_bytes": self.storage_bytes,
+            "storage_bytes": self.held.num_bytes if self.held else None,
             "command": list(plan.command),
             "environment": dict(plan.environment),
             "secrets": list(plan.secrets),

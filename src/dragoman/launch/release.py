@@ -4,8 +4,6 @@ Each platform has one request for it, which its own key allows. Doing so twice d
 harm. Where the end of the command ends the cost, there is nothing to do.
 """
 
-from typing import Any
-
 from dragoman import __version__, host
 from dragoman.errors import InputError, StoreUnavailable
 from dragoman.launch.space_api import SpaceApi
@@ -13,12 +11,11 @@ from dragoman.store.deadline import within
 from dragoman.store.outcome import DENIED, TOO_OFTEN, HubFailure, one_line
 
 _ANSWER_SECONDS = 60.0
-RUNPOD, VAST, LAMBDA = "RUNPOD_API_BASE_URL", "VAST_URL", "LAMBDA_API_BASE_URL"
-"""Variables that name another server, as the platforms' own clients read them (Lambda has none: ours)."""
+RUNPOD, VAST = "RUNPOD_API_BASE_URL", "VAST_URL"
+"""Variables that name another server, as the platforms' own clients read them."""
 _SERVERS = {
     RUNPOD: "https://api.runpod.io",
     VAST: "https://console.vast.ai",
-    LAMBDA: "https://cloud.lambda.ai/api/v1",
 }
 _GONE = 404
 
@@ -50,10 +47,11 @@ def release_here(platform: str | None) -> str:
             _ask("DELETE", VAST, f"/api/v0/instances/{instance}/", "CONTAINER_API_KEY", "VAST_API_KEY")
             return f"instance {instance} is destroyed"
         case "lambda":
-            instance = _known("LAMBDA_INSTANCE_ID")
-            asked = {"instance_ids": [instance]}
-            _ask("POST", LAMBDA, "/instance-operations/terminate", "LAMBDA_API_KEY", json=asked)
-            return f"instance {instance} is terminated"
+            # Lambda tells a machine neither its name nor a key that may do no more than end it.
+            raise InputError(
+                "a machine of Lambda cannot end itself",
+                "https://cloud.lambda.ai/instances; after `dragoman launch lambda` SkyPilot does it",
+            )
         case _:
             return "the end of this command ends the cost"
 
@@ -75,7 +73,7 @@ def _known(name: str, otherwise: str = "") -> str:
     return value
 
 
-def _ask(method: str, server: str, path: str, *keys: str, json: Any = None) -> None:
+def _ask(method: str, server: str, path: str, *keys: str) -> None:
     """One request to a platform; that there is no such machine (any more) is success."""
     from huggingface_hub.utils import get_session
 
@@ -86,7 +84,7 @@ def _ask(method: str, server: str, path: str, *keys: str, json: Any = None) -> N
     headers = {"Authorization": f"Bearer {key}", "User-Agent": f"dragoman/{__version__}"}
     what = f"{method} {url}"
     try:
-        answer = within(_ANSWER_SECONDS, what, lambda: get_session().request(method, url, headers=headers, json=json))
+        answer = within(_ANSWER_SECONDS, what, lambda: get_session().request(method, url, headers=headers))
     except StoreUnavailable:
         raise
     except Exception as error:

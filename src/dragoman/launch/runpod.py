@@ -16,6 +16,7 @@ from dragoman.launch.guard import RUNPOD
 from dragoman.launch.hub_account import Account
 from dragoman.launch.job import Handle, Job, Plan, State
 from dragoman.launch.jobs import IMAGE
+from dragoman.launch.lost_answer import made_all_the_same
 from dragoman.launch.rest import GONE, Json, NoAnswer, Rest
 
 DISK_GB = 100
@@ -74,12 +75,11 @@ class RunPodClient:
     def check(self, job: Job, plan: Plan) -> None:
         """See `Client`."""
         renting.check_hub(self._account, job)
-        for pod in self._pods():
-            if pod["name"] == job.name and _state(pod) != "ended":
-                raise InputError(
-                    f"a pod with the name {job.name} is there already: {PAGE}?id={pod['id']}",
-                    f"dragoman stop runpod:{pod['id']}, or another --name",
-                )
+        for pod in self._pods(job.name):
+            raise InputError(
+                f"a pod with the name {job.name} is there already: {pod.url}",
+                f"dragoman stop runpod:{pod.id}, or another --name",
+            )
         renting.check_secrets("RunPod", plan.secrets, self._secrets(), _SECRETS)
         self._check_gpu(job)
 
@@ -90,7 +90,8 @@ class RunPodClient:
         try:
             pod = cast("Json", self._rest.ask("the pod was not made", "POST", "/pods", body))
         except NoAnswer as failure:
-            return self._made(job, failure)
+            undo = f"look at {PAGE}, and delete it there"
+            return made_all_the_same(failure, lambda: self._pods(job.name), undo)
         handle = _handle(pod)
         try:
             price.check(job, float(pod.get("cost") or 0), f"the pod {job.name}")
@@ -141,28 +142,14 @@ class RunPodClient:
             raise InputError(f"--gpu {wanted}: none is free at RunPod now", "wait, or another --gpu or platform")
         price.check(job, float(found["price"]["secure"]) * job.offer.num_gpus, f"{wanted} at RunPod")
 
-    def _pods(self) -> list[Json]:
-        return self._rest.ask("its pods cannot be listed", "GET", "/pods")["pods"]
+    def _pods(self, name: str) -> list[Handle]:
+        """Those of this name that have not ended."""
+        pods = cast("list[Json]", self._rest.ask("its pods cannot be listed", "GET", "/pods")["pods"])
+        return [_handle(pod) for pod in pods if pod["name"] == name and _state(pod) != "ended"]
 
     def _secrets(self) -> set[str]:
         listed = self._rest.ask("its secrets cannot be listed", "GET", "/account/secrets")["secrets"]
         return {str(one["name"]) for one in listed}
-
-    def _made(self, job: Job, failure: NoAnswer) -> Handle:
-        """The pod that was made although its answer was lost.
-
-        Raises:
-            StoreUnavailable: There is none, or nobody can tell.
-        """
-        try:
-            found = [pod for pod in self._pods() if pod["name"] == job.name and _state(pod) != "ended"]
-        except (StoreUnavailable, InputError):
-            raise StoreUnavailable(
-                f"{failure.message}; it may run all the same", f"look at {PAGE}, and delete it there"
-            ) from None
-        if not found:
-            raise StoreUnavailable(f"{failure.message}; nothing runs", "the same command again") from None
-        return _handle(found[0])
 
 
 def _handle(pod: Json) -> Handle:

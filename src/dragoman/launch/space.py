@@ -17,10 +17,10 @@ import yaml
 from dragoman.errors import DragomanError, InputError
 from dragoman.launch import bundle, credentials
 from dragoman.launch.carrying import FILES
+from dragoman.launch.hub_account import Account
 from dragoman.launch.job import Handle, Job, Plan, State
 from dragoman.launch.space_api import SpaceApi
 from dragoman.launch.space_card import Card, written
-from dragoman.store.hub_access import Tokens, check_identity
 from dragoman.store.outcome import HubFailure
 
 DEADLINE = "DRAGOMAN_DEADLINE"
@@ -85,15 +85,15 @@ class SpaceClient:
         token: Callable[[], str | None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._endpoint, self._token, self._clock = endpoint, token, clock
+        self._account, self._clock = Account(endpoint, token), clock
 
     def check(self, job: Job, plan: Plan) -> None:
         """See `Client`."""
         space = self._space(job)
-        credentials.values(plan.secrets, Tokens(self._token))
-        check_identity(space.whoami(), space.space_id)
+        credentials.values(plan.secrets, self._account.tokens)
+        self._account.check_writes(space.space_id)
         if job.store.startswith(_HUB):
-            check_identity(space.whoami(), job.store.removeprefix(_HUB))
+            self._account.check_writes(job.store.removeprefix(_HUB))
         if space.exists() and _store_of(space) != job.store:
             raise InputError(
                 f"there is a Space {space.space_id} already, and it does not train {job.store}", "another --name"
@@ -108,7 +108,7 @@ class SpaceClient:
         try:
             if is_new:
                 space.create()
-            space.give(credentials.values(plan.secrets, Tokens(self._token)), told)
+            space.give(credentials.values(plan.secrets, self._account.tokens), told)
             space.on(job.offer.flavor)
             space.put(plan.files, f"Train {job.store}")
             if not is_new:
@@ -134,10 +134,10 @@ class SpaceClient:
         """The Space of a job: of the owner of its store, or of the token."""
         if job.store.startswith(_HUB):
             return self._api(f"{job.store.removeprefix(_HUB).partition('/')[0]}/{job.name}")
-        return self._api(f"{self._api(job.name).whoami()['name']}/{job.name}")
+        return self._api(f"{self._account.user}/{job.name}")
 
     def _api(self, space_id: str) -> SpaceApi:
-        return SpaceApi(space_id, self._endpoint, self._token)
+        return SpaceApi(space_id, self._account)
 
 
 def _store_of(space: SpaceApi) -> str | None:

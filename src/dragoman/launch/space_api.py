@@ -5,11 +5,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from dragoman import __version__
-from dragoman.errors import DragomanError, InputError
+from dragoman.launch.hub_account import Account
 from dragoman.launch.job import State
-from dragoman.store.deadline import within
-from dragoman.store.outcome import DENIED, NEW_TOKEN, NOT_FOUND, HubFailure, explain, one_line
+from dragoman.store.outcome import NOT_FOUND, HubFailure
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, SpaceRuntime
@@ -18,7 +16,6 @@ T = TypeVar("T")
 
 NEVER = -1
 """The sleep time of a Space that does not sleep."""
-_ANSWER_SECONDS = 60.0
 _STATES: dict[str, State] = {
     **dict.fromkeys(("RUNNING", "RUNNING_BUILDING", "RUNNING_APP_STARTING"), "running"),
     **dict.fromkeys(("BUILDING", "APP_STARTING"), "waiting"),
@@ -32,45 +29,17 @@ class SpaceApi:
 
     Args:
         space_id: USER/NAME.
-        endpoint: Which Hub; by default the one that HF_ENDPOINT names, else huggingface.co.
-        token: Gives the token; by default as `huggingface_hub` finds it.
+        account: Whoever asks; by default the owner of the token that is found.
     """
 
-    def __init__(
-        self, space_id: str, endpoint: str | None = None, token: Callable[[], str | None] | None = None
-    ) -> None:
+    def __init__(self, space_id: str, account: Account | None = None) -> None:
         self.space_id = space_id
-        self._endpoint, self._token = endpoint, token
-
-    def token(self) -> str | None:
-        """The token that is sent; None when there is none."""
-        if self._token:
-            return self._token()
-        from huggingface_hub import get_token
-
-        return get_token()
+        self._account = account or Account()
 
     @property
     def page(self) -> str:
         """Where a person watches it."""
-        from huggingface_hub import constants
-
-        return f"{self._endpoint or constants.ENDPOINT}/spaces/{self.space_id}"
-
-    def whoami(self) -> Mapping[str, Any]:
-        """What the Hub knows of the owner of the token, and what the token may do.
-
-        Raises:
-            InputError: There is no token, or it is not valid.
-        """
-        if not self.token():
-            raise InputError("there is no token (HF_TOKEN is not set)", NEW_TOKEN)
-        try:
-            return self._ask("the token cannot be checked", lambda api: cast("Any", api).whoami())
-        except HubFailure as failure:
-            if failure.status in DENIED:
-                raise InputError(failure.message, failure.hint) from None
-            raise
+        return f"{self._account.endpoint}/spaces/{self.space_id}"
 
     def state(self) -> State:
         """What the Hub says of it; `ended` when it is not there."""
@@ -134,7 +103,7 @@ class SpaceApi:
             operations = [CommitOperationAdd(path, data) for path, data in files.items()]
             return api.create_commit(self.space_id, operations, commit_message=message, repo_type="space")
 
-        self._ask("its files cannot be uploaded", asked, seconds=600.0)
+        self._ask("its files cannot be uploaded", asked, sum(map(len, files.values())))
 
     def on(self, flavor: str) -> None:
         """Ask for a machine, one that does not sleep while nobody looks."""
@@ -169,23 +138,5 @@ class SpaceApi:
     def _runtime(self) -> "SpaceRuntime":
         return self._ask("its state cannot be asked for", lambda api: api.get_space_runtime(self.space_id))
 
-    def _ask(self, what: str, call: "Callable[[HfApi], T]", seconds: float = _ANSWER_SECONDS) -> T:
-        from huggingface_hub import HfApi
-
-        what, token = f"Space {self.space_id}: {what}", self.token()
-        api = HfApi(endpoint=self._endpoint, token=token or False, library_name="dragoman", library_version=__version__)
-        try:
-            return within(seconds, what, lambda: call(api))
-        except DragomanError:
-            raise
-        except Exception as error:  # the client raises its own, the HTTP library's, RuntimeError, OSError …
-            failure = explain(error, what, self.space_id, has_token=token is not None)
-        secrets = (token,) if token else ()
-        # Without its cause: that may quote headers.
-        raise HubFailure(
-            one_line(failure.message, secrets),
-            failure.hint,
-            failure.retry_after,
-            status=failure.status,
-            code=failure.code,
-        )
+    def _ask(self, what: str, call: "Callable[[HfApi], T]", num_bytes: int = 0) -> T:
+        return self._account.answer(f"Space {self.space_id}: {what}", call, about=self.space_id, num_bytes=num_bytes)

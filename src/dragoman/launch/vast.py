@@ -17,6 +17,7 @@ from dragoman.launch.guard import VAST
 from dragoman.launch.hub_account import Account
 from dragoman.launch.job import Handle, Job, Plan, State
 from dragoman.launch.jobs import IMAGE
+from dragoman.launch.lost_answer import made_all_the_same
 from dragoman.launch.rest import GONE, Json, NoAnswer, Rest
 
 DISK_GB = 100
@@ -88,7 +89,7 @@ class VastClient:
         for one in self._machines(job.name):
             raise InputError(
                 f"a machine with the name {job.name} is there already: {PAGE} (it costs money until it is destroyed)",
-                f"dragoman stop vast:{one['id']}, or another --name",
+                f"dragoman stop vast:{one.id}, or another --name",
             )
         renting.check_secrets("vast.ai", plan.secrets, self._kept(), _SECRETS)
         self._offers(job)
@@ -102,7 +103,8 @@ class VastClient:
             try:
                 made = cast("Json", self._rest.ask("nothing was rented", "PUT", f"/v0/asks/{offer['id']}/", body))
             except NoAnswer as failure:
-                return self._made(job, failure)
+                undo = f"look at {PAGE}, and destroy it there"
+                return made_all_the_same(failure, lambda: self._machines(job.name), undo)
             except InputError as error:  # somebody else was faster
                 refused = error
                 continue
@@ -161,16 +163,16 @@ class VastClient:
         most = price.most_per_hour(job) * 1.001
         return [offer for offer in found if _usd(job, offer) <= most]
 
-    def _machines(self, name: str) -> list[Json]:
+    def _machines(self, name: str) -> list[Handle]:
         """Those that bear this name, page by page."""
-        found: list[Json] = []
+        found: list[Handle] = []
         more: Json = {}
         while True:
             asked = {"limit": 25, "order_by": [{"col": "id", "dir": "asc"}], **more}
             query = urllib.parse.urlencode({key: _text(value) for key, value in asked.items()})
             page = cast("Json", self._rest.ask("its machines cannot be listed", "GET", f"/v1/instances/?{query}"))
             machines = cast("list[Json]", page.get("instances") or [])
-            found += [one for one in machines if one.get("label") == name]
+            found += [_handle(one["id"]) for one in machines if one.get("label") == name]
             if not page.get("next_token"):
                 return found
             more = {"after_token": page["next_token"]}
@@ -178,22 +180,6 @@ class VastClient:
     def _kept(self) -> set[str]:
         """Names of the account's environment variables."""
         return set(self._rest.ask("its variables cannot be listed", "GET", "/v0/secrets/").get("secrets") or {})
-
-    def _made(self, job: Job, failure: NoAnswer) -> Handle:
-        """The machine that was rented although the answer was lost.
-
-        Raises:
-            StoreUnavailable: There is none, or nobody can tell.
-        """
-        try:
-            found = self._machines(job.name)
-        except (StoreUnavailable, InputError):
-            raise StoreUnavailable(
-                f"{failure.message}; it may run all the same", f"look at {PAGE}, and destroy it there"
-            ) from None
-        if not found:
-            raise StoreUnavailable(f"{failure.message}; nothing runs", "the same command again") from None
-        return _handle(found[0]["id"])
 
 
 _ON_START = """cat > "$HOME/dragoman.sh" <<'END-OF-SCRIPT'

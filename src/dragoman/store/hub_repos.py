@@ -1,12 +1,32 @@
-"""Repositories of the Hub as a whole: whose token this is, and a repository under another name."""
+"""Repositories of the Hub as a whole: what one is called, whose token this is, and one under another name."""
 
 import itertools
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from dragoman.store.deadline import Patience
 from dragoman.store.hub_access import Tokens
 from dragoman.store.hub_api import HubApi
+
+_SIZE = re.compile(r"\d+(?:\.\d+)?[MB]\b")
+_LONGEST_NAME = 90
+
+
+def usual_name(model: str) -> str:
+    """What the guide calls the repository of a run, by the size of its model: `fine-tuned-nllb-600M`.
+
+    Args:
+        model: As `--model` takes it.
+    """
+    name = model.rstrip("/").rpartition("/")[2]
+    size = _SIZE.search(name)
+    return f"fine-tuned-nllb-{size[0] if size else plain(name)}"
+
+
+def plain(text: str) -> str:
+    """What of a text may stand in the name of a repository."""
+    return re.sub(r"[^\w.]+", "-", text)[:_LONGEST_NAME].strip("-.")
 
 
 def owner() -> Mapping[str, Any]:

@@ -223,7 +223,7 @@ def parse(data: bytes, name: str) -> Record:
         if fields["format"] > FORMAT:
             raise InputError(
                 f"{name}: written by a newer dragoman (record format {fields['format']}, this one reads {FORMAT})",
-                "pip install --upgrade dragoman",
+                "upgrade dragoman to the version that wrote it",
             )
         return _RECORD.validate_python(fields)
     except (ValueError, TypeError, KeyError) as error:

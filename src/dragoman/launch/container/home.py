@@ -1,6 +1,5 @@
 """A run at home in a container: where its folder, its store and its end are, and what the store says of it."""
 
-import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,11 +9,11 @@ from dragoman.checkpoint.remote_status import remote_status
 from dragoman.checkpoint.status_shape import Status
 from dragoman.config import RunConfig
 from dragoman.errors import DragomanError, InputError
+from dragoman.store import hub_repos
+from dragoman.store.address import HUB
 
 FOLDER = Path("runs/here")
 """The run folder, where the configuration names none."""
-_SIZE = re.compile(r"\d+(?:\.\d+)?[MB]\b")
-_UNUSUAL = re.compile(r"[^\w.]+")
 
 
 def at_home(config: RunConfig, platform: str | None, now: float) -> RunConfig:
@@ -32,7 +31,8 @@ def at_home(config: RunConfig, platform: str | None, now: float) -> RunConfig:
     if store.url is None and store.resume_from_checkpoint is None:
         if platform != "space":
             raise InputError("there is no --store, and the disk of a container goes with it", "--store hf://USER/REPO")
-        store = store.model_copy(update={"store": f"hf://{usual_repository(host.name(), config.model.model)}"})
+        owner = host.name().partition("/")[0]  # of the Space, who may be an organisation
+        store = store.model_copy(update={"store": f"{HUB}{owner}/{hub_repos.usual_name(config.model.model)}"})
     save = config.save.model_copy(update={"output": config.save.output or FOLDER})
     changed = config.model_copy(update={"store": store, "save": save})
     if hours := config.training.max_hours:
@@ -44,18 +44,6 @@ def at_home(config: RunConfig, platform: str | None, now: float) -> RunConfig:
         machine = config.machine.model_copy(update={"deadline": deadline})
         changed = changed.model_copy(update={"training": training, "machine": machine})
     return changed
-
-
-def usual_repository(space_id: str, model: str) -> str:
-    """The repository of a Space that names none, as the guide calls it: `USER/fine-tuned-nllb-600M`.
-
-    Args:
-        space_id: USER/NAME.
-        model: As `--model` takes it.
-    """
-    name = model.rstrip("/").rpartition("/")[2]
-    size = _SIZE.search(name)
-    return f"{space_id.partition('/')[0]}/fine-tuned-nllb-{size[0] if size else _UNUSUAL.sub('-', name)}"
 
 
 def is_ours(known: Status) -> bool:

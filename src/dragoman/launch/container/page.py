@@ -30,7 +30,7 @@ REFRESH_SECONDS = 10
 SILENT_SECONDS = 60.0
 """The entry gives a sign of life far more often; without one for so long it is not healthy."""
 _STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
-body{background:#fff}h1{font-size:1.3rem}
+body{background:#fff}h1{font-size:1.3rem}h2{font-size:1.1rem}h3{font-size:1rem}a{color:inherit}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1.5rem}dt{color:#555}dd{margin:0}
 pre{background:#f4f4f4;padding:1rem;overflow:auto;font-size:13px}.bad{border-left:.3rem solid #b00;padding-left:1rem}
 @media(prefers-color-scheme:dark){body{color:#eee;background:#111}pre{background:#222}dt{color:#aaa}}"""
@@ -90,8 +90,12 @@ class Board:
         except (DragomanError, OSError):  # in the middle of being made
             return None
 
-    def page(self) -> str:
-        """The page, as HTML."""
+    def page(self, opened: str = "") -> str:
+        """The page, as HTML.
+
+        Args:
+            opened: The query of its address, which says what is open.
+        """
         status, situation = self.status(), self.situation
         bad = ' class="bad"' if situation.is_bad else ""
         rows = "".join(
@@ -104,7 +108,8 @@ class Board:
             f'<meta http-equiv="refresh" content="{REFRESH_SECONDS}">'
             f"<style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>"
             f"<p{bad}>{html.escape(situation.words)}</p><dl>{rows}</dl>"
-            f"<pre>{html.escape(chr(10).join(self.lines))}</pre>{funnel.section(self.folder)}</body></html>"
+            f"{funnel.section(self.folder, is_open=opened == funnel.OPEN)}"
+            f"<pre>{html.escape(chr(10).join(self.lines))}</pre></body></html>"
         )
 
 
@@ -147,9 +152,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         board = cast(_Server, self.server).board
-        match self.path.partition("?")[0]:
+        path, _, query = self.path.partition("?")
+        match path:
             case "/":
-                self._answer(HTTPStatus.OK, "text/html", board.page())
+                self._answer(HTTPStatus.OK, "text/html", board.page(query))
             case "/healthz":
                 healthy = board.is_healthy
                 status = HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE
