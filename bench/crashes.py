@@ -1,7 +1,7 @@
 """`make crashes`: the starting document's worst case, a crash every 30 minutes, with a minute as one second.
 
-A Space trains through the document's own script. Every 30 seconds its machine is lost: all
-processes by SIGKILL, and the disk with them. It is started again with the same command, on
+A Space trains through the document's own script. Every 30 seconds, give or take five, its machine is lost:
+all processes by SIGKILL, and the disk with them. It is started again with the same command, on
 an empty disk, until all steps are done; a short run before measures how many steps this
 computer does in the time of about ten crashes. Measured at every crash: how much work was lost,
 against promise 6 (with the disk lost: one interval between two saves and two upload times).
@@ -13,6 +13,7 @@ Usage: python -m bench.crashes [--crashes 10] [--minutes 30] [--report bench/cra
 import argparse
 import datetime
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -39,11 +40,14 @@ UPLOAD_SECONDS = 90.0
 CHECKPOINT_MEGABYTES = 14.6
 UNSCALED_SECONDS = 3.0
 """What does not shrink with the scale: the replicator looks once a second, and every request takes its time."""
+SPREAD_MINUTES = SAVE_MINUTES / 2
+"""A crash comes up to so much sooner or later, drawn with a seed: so it meets every moment between two saves."""
 LOST_MINUTES = SAVE_MINUTES / 2 + UPLOAD_SECONDS / 60
 """Of the guide, that a crash costs on average: half an interval, and an upload that was on its way."""
 PACE_STEPS = 300
 """Of the short run that measures the pace."""
-SESSIONS = 60
+LONGEST_MINUTES = 600.0
+"""Of the guide, for the machine that is let be."""
 REPO, TOKEN = "ada/crashes", "hf_tokenOfAdaInThisStandIn"
 OPTIONS = {
     "--language_pairs": "en-fr en-de",
@@ -101,16 +105,19 @@ class Replay:
             "--hub_model_id": REPO,
         }
         self.lives: list[Life] = []
+        self._chance = random.Random(1)
 
-    def run(self) -> bool:
-        """Lose machine after machine; whether the run ended by itself."""
-        for number in range(SESSIONS):
+    def run(self, crashes: int) -> bool:
+        """Lose machine after machine, and let the one after the last crash be; whether the run ended by itself."""
+        for number in range(crashes + 1):
             disk = self.folder / f"machine-{number}"
             environment = {"HF_ENDPOINT": self.hub.url, "HF_TOKEN": TOKEN, "SPACE_ID": "ada/trainer"}
             with Machine(disk, environment, disk) as machine:
                 shutil.copy(ROOT / "recipes/space/train_nllb_hf_spaces.py", disk)
                 process = machine.start("said", ["train_nllb_hf_spaces.py", *words(self.options)])
-                ended = wait_until(lambda process=process: process.exit_code is not None, self.minutes * 60 / SCALE)
+                instant = self.minutes + self._chance.uniform(-SPREAD_MINUTES, SPREAD_MINUTES)
+                instant = instant if number < crashes else LONGEST_MINUTES
+                ended = wait_until(lambda process=process: process.exit_code is not None, instant * 60 / SCALE)
                 machine.vanish()
                 self.lives.append(life_of(disk))
             if ended and process.exit_code:
@@ -193,9 +200,9 @@ def report(replay: Replay, is_done: bool, is_same: bool, seconds: float) -> str:
 
 Made by `make crashes` in {seconds:.0f} s. A minute of the guide is {60 / SCALE:g} s here: a save every
 {SAVE_MINUTES:g} minutes, an upload capped so that a checkpoint takes {UPLOAD_SECONDS / 60:g} minutes, and
-every {replay.minutes:g} minutes SIGKILL to every process and a wiped disk. Each machine begins empty, with the same
-command of `train_nllb_hf_spaces.py`. The start of Python and the preparation of the data are not scaled:
-they take some seconds, which are minutes here, as they are with real models.
+every {replay.minutes:g} minutes, up to {SPREAD_MINUTES:g} sooner or later, SIGKILL to every process and a wiped disk.
+Each machine begins empty, with the same command of `train_nllb_hf_spaces.py`. The start of Python and the
+preparation of the data are not scaled: they take some seconds, which are minutes here, as they are with real models.
 
 | began at step | reached | the next began at | steps lost | minutes lost | promise 6 | kept |
 |---|---|---|---|---|---|---|
@@ -212,7 +219,7 @@ checkpoint equal those of an undisturbed run, bit for bit: {same}.
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--crashes", type=int, default=10, help="about so many")
+    parser.add_argument("--crashes", type=int, default=10, help="at most; fewer where the pace was measured too low")
     parser.add_argument("--minutes", type=float, default=30.0, help="of the guide, between two crashes")
     parser.add_argument("--report", type=Path)
     wanted = parser.parse_args()
@@ -226,7 +233,7 @@ def main() -> int:
         steps = steps_for(wanted.crashes, wanted.minutes, top / "pace")
         print(f"{steps:,} steps", file=sys.stderr)
         replay = Replay(hub, top, steps, wanted.minutes)
-        is_done = replay.run()
+        is_done = replay.run(wanted.crashes)
         is_same = fingerprint(last_of(f"hf://{REPO}")) == fingerprint(
             last_of(f"file://{undisturbed(top / 'plain', steps)}")
         )

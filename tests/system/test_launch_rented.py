@@ -71,6 +71,7 @@ def rented(folder: Path, hub: HubStandIn) -> tuple[Container, str]:
     return machine, f"{impatient}:{folder / 'venv/bin'}:/usr/bin:/bin"
 
 
+@pytest.mark.slow
 def test_a_pod_trains_into_its_store_and_deletes_itself(
     hub: HubStandIn, vendor: Recorder, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
