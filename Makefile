@@ -14,7 +14,7 @@ guide: $(VENV)/.dev
 	$(RUN) -m examples.guide
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest -q -n 2 --dist worksteal -m "not gpu"
+	$(RUN) -m pytest -q -n 2 --dist worksteal -m "not gpu and not slow"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -24,6 +24,7 @@ check: $(VENV)/.dev
 	@$(RUN) bench/lengths.py
 
 chaos: $(VENV)/.dev
+	$(RUN) -m pytest -q -n 2 --dist worksteal -m slow
 	$(RUN) bench/chaos.py
 
 crashes: $(VENV)/.dev

@@ -41,6 +41,15 @@ class Ledger:
         """Whether a model was ever published at the root."""
 
 
+def survivor(ledger: Ledger) -> Ledger:
+    """What another machine goes on with: the same promises, and other names."""
+    copied, numbers = Ledger(), itertools.count(0x100000)
+    copied.new_nonce = lambda: f"{next(numbers):06x}"
+    copied.written, copied.safe = dict(ledger.written), list(ledger.safe)
+    copied.root_promised = ledger.root_promised
+    return copied
+
+
 @contextlib.contextmanager
 def scratch() -> Generator[Path]:
     """A folder in memory where the system has one: nothing in these tests has to survive them."""

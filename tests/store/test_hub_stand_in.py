@@ -1,6 +1,8 @@
 """The stand-in for the Hub, as the real client sees it."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -469,3 +471,15 @@ def test_a_commit_with_a_card_that_is_not_well_formed_is_refused(
     assert "README.md" not in hub.names(REPO)
     commit(api, {"README.md": FRONT.format(more=right).encode()})
     assert "README.md" in hub.names(REPO)
+
+
+def test_the_address_of_a_stand_in_may_be_set_after_its_own_modules_are_imported() -> None:
+    """The client reads HF_ENDPOINT once: `make crashes` and `make chaos` set it when they know the port."""
+    code = """
+import os, tests.support.hub
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:1"
+from huggingface_hub import constants
+print(constants.ENDPOINT)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "http://127.0.0.1:1\n"

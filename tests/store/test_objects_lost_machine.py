@@ -22,7 +22,7 @@ from tests.store.objects_session import (
     start,
     two_sessions,
 )
-from tests.store.session import Ledger
+from tests.store.session import Ledger, survivor
 from tests.support.s3 import server
 from tests.support.s3_proxy import Fault, Proxy
 
@@ -40,15 +40,6 @@ class Left:
     """What was written and promised until then."""
     before: str
     """The request that did not get through."""
-
-
-def survivor(ledger: Ledger) -> Ledger:
-    """What another machine goes on with: the same promises, and other names."""
-    copied, numbers = Ledger(), itertools.count(0x100000)
-    copied.new_nonce = lambda: f"{next(numbers):06x}"
-    copied.written, copied.safe = dict(ledger.written), list(ledger.safe)
-    copied.root_promised = ledger.root_promised
-    return copied
 
 
 def lose_before_every_request(tmp_path: Path, part: int) -> tuple[list[Left], int]:

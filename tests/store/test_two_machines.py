@@ -14,7 +14,7 @@ from tests.store.session import scratch
 from tests.support.simulation import play
 from tests.support.simulation.baton import on_one_core
 
-SCHEDULES, PARTS = 1_500, 4
+SCHEDULES, PARTS = 1_000, 4
 ALWAYS = (
     *("take-overs by another machine", "event: damage in the store", "event: disk wiped", "records: trims"),
     *("fault: answer lost", "fault: late", "fault: slow", "session ended: superseded", "passed over: damaged"),

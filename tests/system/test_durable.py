@@ -16,13 +16,14 @@ from dragoman.checkpoint.lease import OwnNames, claim
 from dragoman.checkpoint.log import RunLog
 from dragoman.checkpoint.run_folder import JOURNAL
 from dragoman.config import RunConfig
-from dragoman.errors import ConfigMismatch, ExitCode, InputError, Superseded
+from dragoman.errors import ConfigMismatch, ExitCode, InputError, StoreUnavailable, Superseded
 from dragoman.journal import Event, Journal
 from dragoman.store.local import FolderStore
 from dragoman.store.record import CheckpointRecord, FinishedRecord
 from dragoman.training import loop, session
 from tests.support import real
 from tests.support.hub import HubStandIn
+from tests.support.places import use_hub
 from tests.support.runs import train_args
 from tests.support.sessions import Lab, final, trained
 
@@ -258,6 +259,7 @@ def options(**more: Any) -> dict[str, Any]:
     return common | {"eval_steps": 0} | more
 
 
+@pytest.mark.slow
 def test_a_space_that_loses_processes_and_disk_goes_on_from_the_hub_to_the_same_weights(
     tmp_path: Path, hub: HubStandIn
 ) -> None:
@@ -301,7 +303,35 @@ def test_no_token_is_written_anywhere(tmp_path: Path, hub: HubStandIn) -> None:
         assert TOKEN not in text
 
 
-def test_a_store_that_cannot_be_reached_stops_nobody_who_has_the_run_here(tmp_path: Path, hub: HubStandIn) -> None:
+def test_a_store_that_cannot_be_reached_stops_nobody_who_has_the_run_here(
+    lab: Lab, name: str, hub: HubStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reach(url: str) -> None:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
+        monkeypatch.setenv("HF_ENDPOINT", url)  # for the process that copies
+
+    use_hub(hub, monkeypatch, TOKEN)
+    reach("http://127.0.0.1:9")
+    with pytest.raises(StoreUnavailable, match="hf://ada/run"):
+        lab.train(f"{name}-elsewhere", store="hf://ada/run")
+    assert not (lab.folder / f"{name}-elsewhere").exists()
+
+    reach(hub.url)
+    assert lab.stopped(name, before=5, store="hf://ada/run").store_step == 6
+    reach("http://127.0.0.1:9")
+    alone = lab.train(name, store="hf://ada/run", drain_minutes=0.02)
+    assert (alone.exit_code, alone.safe_step) == (ExitCode.RESUME_ME, 8)
+    assert "replication_failed" in lab.kinds()
+    real.kill_copying(lab.folder / name)  # it would try again in a minute
+    reach(hub.url)
+    assert lab.train(name, store="hf://ada/run").exit_code is ExitCode.DONE
+    assert hub.read("ada/run", "model.safetensors") == (lab.folder / "plain/model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_killed_run_whose_store_cannot_be_reached_goes_on_says_so_and_is_copied_later(
+    tmp_path: Path, hub: HubStandIn
+) -> None:
     nowhere = at(hub, tmp_path) | {"HF_ENDPOINT": "http://127.0.0.1:9"}
     words = train_args(tmp_path, **options(drain_minutes=0.02))
     nothing = real.run(words, nowhere)

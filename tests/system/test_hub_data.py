@@ -41,6 +41,7 @@ def dragoman(hub: HubStandIn, machine: Path, *words: str) -> subprocess.Complete
     return subprocess.run(command, cwd=machine, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_run_continues_elsewhere_with_the_revision_that_it_began_with(hub: HubStandIn, tmp_path: Path):
     begun_with = f"{OPUS}@{hub.head(f'datasets/{OPUS}')}"
     shape = ["--language-pairs", "en-fr", "--model", "scratch:tiny", "--device", "cpu", "--output", "run"]

@@ -1,4 +1,4 @@
-"""SIGKILL, for real: processes of the real command die, and the weights do not notice."""
+"""SIGKILL, for real: processes of the real command die, and the weights do not notice; `make chaos` kills twenty."""
 
 import json
 import subprocess
@@ -15,12 +15,12 @@ from tests.support.sessions import final, fingerprint
 
 OPTIONS = {
     "language_pairs": ["en-fr", "fr-en"],
-    "max_steps": 60,
+    "max_steps": 40,
     "batch_size": 4,
     "gradient_accumulation": 2,
     "dropout": 0.2,
     "save_steps": 1,
-    "eval_steps": 30,
+    "eval_steps": 20,
     "threads": 1,
 }
 
@@ -40,8 +40,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_after_kills_at_random_instants_the_weights_are_bit_identical(undisturbed: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = train_args(undisturbed, **OPTIONS, output=run)
-    met = kill_repeatedly(words, run, kills=5, seed=1, longest=0.8)
-    assert met.steps[-1] < 60
+    met = kill_repeatedly(words, run, kills=2, seed=1, longest=0.8)
+    assert met.steps[-1] < 40
     finish(words)
     assert final(run) == final(undisturbed / "run")
     assert every_checkpoint(run) == every_checkpoint(undisturbed / "run")

@@ -61,6 +61,7 @@ def call(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
     return json.loads(said.out)
 
 
+@pytest.mark.slow
 def test_a_pod_trains_into_its_store_and_deletes_itself(
     hub: HubStandIn, vendor: Recorder, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

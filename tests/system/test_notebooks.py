@@ -82,7 +82,7 @@ def launched(hub: HubStandIn, pairs: bytes, repo: str) -> bytes:
     return plan.files[colab.NOTEBOOK]
 
 
-@pytest.mark.parametrize("name", ["colab", "kaggle"])
+@pytest.mark.parametrize("name", ["colab", pytest.param("kaggle", marks=pytest.mark.slow)])
 def test_a_notebook_whose_machine_is_lost_ends_on_another_with_the_same_weights(
     name: str, hub: HubStandIn, pairs: bytes, undisturbed: Path, tmp_path: Path
 ) -> None:

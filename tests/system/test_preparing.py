@@ -72,6 +72,7 @@ def test_wrong_parts_are_refused_and_leave_no_folder(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_command_prepares_in_processes_as_alone(tmp_path: Path) -> None:
     """In a process of its own, as the workers start by importing what it was started with."""
     rows = "".join(f"line {n} of text\tligne {n} de texte\n" for n in range(45_000))

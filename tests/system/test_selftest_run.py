@@ -109,6 +109,7 @@ def platform(hub: HubStandIn, tmp_path: Path) -> Iterator[Platform]:
     playing.end()
 
 
+@pytest.mark.slow
 def test_a_machine_of_a_platform_is_cut_and_the_next_one_finishes_its_run(
     hub: HubStandIn, platform: Platform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -59,6 +59,7 @@ def safe_step(hub: HubStandIn) -> int:
     return newest.step if newest else -1
 
 
+@pytest.mark.slow
 def test_killed_with_its_disk_it_goes_on_ends_alike_and_is_paused_once(
     hub: HubStandIn, boot: Callable[..., Container], tmp_path: Path
 ) -> None:
@@ -123,11 +124,18 @@ def test_without_a_token_that_may_write_nothing_is_trained_and_the_cost_is_named
     assert hub.spaces[SPACE].pauses == 0
 
 
-def test_a_pause_whose_answer_is_lost_is_not_asked_for_again(hub: HubStandIn, boot: Callable[..., Container]) -> None:
+def test_a_container_goes_on_where_its_predecessor_was_killed_and_a_pause_whose_answer_is_lost_is_not_asked_for_again(
+    hub: HubStandIn, boot: Callable[..., Container]
+) -> None:
+    first = boot(pace=PACE, max_steps=30)
+    assert first.shows(lambda: safe_step(hub) >= 5), first.process.talk
+    first.end()
     hub.faults.add(Fault("pause", drop=True, after_effect=True))
-    container = boot(max_steps=5)
-    assert container.shows(lambda: container.entry()["phase"] == "released"), container.process.talk
+    second = boot(max_steps=30)
+    assert second.shows(lambda: second.entry()["phase"] == "released"), second.process.talk
     assert hub.spaces[SPACE].pauses == 1
+    assert safe_step(hub) == 30
+    assert "continues at step" in "\n".join(second.process.talk)
 
 
 def test_when_its_time_is_up_it_is_paused_and_not_started_again(

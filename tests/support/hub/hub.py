@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
-from huggingface_hub import close_session
-
 from tests.support.hub import jobs, lfs, reading, spaces, writing, xet
 from tests.support.hub.access import admit
 from tests.support.hub.accounts import Accounts, Role, Token
@@ -123,6 +121,9 @@ class HubStandIn:
         self.faults.drop_all_held()
         self._server.stop()
         self.storage.close()
+        # Not at the top: whoever starts a stand-in sets HF_ENDPOINT before the client is imported and reads it.
+        from huggingface_hub import close_session
+
         # The client keeps connections by host and port, and the system may give the next stand-in this very port.
         close_session()
 
