@@ -21,9 +21,9 @@ from dragoman.journal import Journal, Warned
 from dragoman.model import adapters, nllb
 from dragoman.model.active import ActiveVocabulary
 from dragoman.model.costs import token_costs
-from dragoman.model.new_rows import NewRows
 from dragoman.model.ddp import Whole
 from dragoman.model.fsdp import Parts
+from dragoman.model.new_rows import NewRows
 from dragoman.model.regime import regime_of
 from dragoman.model.sizes import of_config
 from dragoman.model.vocabulary import check_codes
