@@ -1,6 +1,7 @@
 """The verbs that train: each translates words into a configuration and calls one function."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -228,6 +229,20 @@ def space(
     return ExitCode(code)
 
 
+def _noted(config: RunConfig) -> Callable[[str, int], None]:
+    """Writes into the run's journal that a rank was lost; on the machine that has one."""
+    from dragoman.checkpoint.run_folder import JOURNAL, run_folder
+    from dragoman.journal import Journal, RanksLost
+
+    def note(reason: str, restart: int) -> None:
+        path = run_folder(config) / JOURNAL
+        if path.exists():
+            event = RanksLost(reason=reason, restart=restart, max_restarts=config.ranks.max_restarts)
+            Journal(path).append(event)
+
+    return note
+
+
 def _follow(place: host.Rank) -> ExitCode:
     """The part of every rank but the first; what goes wrong is said by that one, or by who started both."""
     host.be_gentle()
@@ -245,7 +260,7 @@ def _train(config: RunConfig) -> ExitCode:
     from dragoman.training import crew
 
     if crew.is_needed(config):
-        return ExitCode(crew.run(sys.argv[1:], config, output.say))
+        return ExitCode(crew.run(sys.argv[1:], config, output.say, _noted(config)))
     from dragoman.training import loop
 
     with output.Display() as echo:

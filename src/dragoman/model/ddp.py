@@ -67,6 +67,9 @@ class Whole:
         """Those that DDP does not see."""
         add(self._by_hand)
 
+    def share_overflow(self) -> None:
+        """All ranks have the same gradients."""
+
     def add(self, numbers: Tensor) -> None:
         """In place."""
         dist.all_reduce(numbers)

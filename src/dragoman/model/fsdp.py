@@ -98,6 +98,13 @@ class Parts:
             if name in self._mirrors:
                 self._mirrors[name].grad = _local(part.grad) if part.grad is not None else None
 
+    def share_overflow(self) -> None:
+        """Have the gradient scaler of every rank find what is not finite in the rows of one."""
+        gradients = [part.grad for _, part in self.trained() if part.grad is not None]
+        is_bad = torch.stack([(~torch.isfinite(gradient)).any() for gradient in gradients]).any().float()
+        dist.all_reduce(is_bad, dist.ReduceOp.MAX)
+        gradients[0].add_(torch.where(is_bad > 0, torch.inf, 0.0))
+
     def add(self, numbers: Tensor) -> None:
         """In place."""
         dist.all_reduce(numbers)

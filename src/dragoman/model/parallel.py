@@ -58,6 +58,10 @@ class Parallel(Protocol):
         """After the last microbatch: add what is not added yet, and give this rank's optimizer its gradients."""
         ...
 
+    def share_overflow(self) -> None:
+        """Let a gradient that is not finite on one rank not be finite on any: fp16's scaler looks on each by itself."""
+        ...
+
     def add(self, numbers: Tensor) -> None:
         """Add numbers of all ranks, in place."""
         ...

@@ -117,6 +117,8 @@ def train_step(
     if forward.parallel:
         forward.parallel.add_gradients()
         forward.parallel.add(nats)
+        if scaler.is_enabled():
+            forward.parallel.share_overflow()
     scaler.unscale_(optimizer)
     norm = clipped(forward, training.clip_norm)
     finite = torch.isfinite(norm) & torch.isfinite(nats)
