@@ -71,7 +71,8 @@ def is_needed(config: RunConfig) -> bool:
         InputError: There are not so many GPUs.
     """
     check(config)
-    return host.rank() is None and local_count(config) * config.ranks.nodes > 1
+    place = host.rank()  # some machines tell every process that it is the only one
+    return (place is None or place.count == 1) and local_count(config) * config.ranks.nodes > 1
 
 
 def run(
