@@ -43,7 +43,7 @@ class Parts:
         from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
         self.peers, self._model, self._plain = peers, model, _without_weights(model)
-        whole = [part for _, part in model.named_parameters() if not _is_cut(_)]
+        whole = [part for name, part in model.named_parameters() if not _is_cut(name)]
         options: Any = {
             "mesh": init_device_mesh(peers.device.type, (peers.count,)),
             "ignored_params": set(whole),

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,6 @@ def with_others(config: RunConfig) -> Iterator[Ranks | None]:
         if why.startswith("{"):
             told = json.loads(why)
             short_memory.note(run_folder(config), told["step"], told["memory"])
-        _at_loss[0](why)
         os._exit(ExitCode.RANK_LOST)
 
     with joined(place, config.to_yaml(), leave) as (ranks, _):
@@ -50,10 +49,6 @@ def with_others(config: RunConfig) -> Iterator[Ranks | None]:
             raise
 
 
-_at_loss: list[Callable[[str], None]] = [lambda why: None]
-"""What is done when a rank is lost, before this process ends; more once there is a session."""
-
-
 @contextmanager
 def settles_before_leaving(run: "Session") -> Iterator[None]:
     """Within it a save that is under way is finished before this process leaves for the loss of a rank."""
@@ -63,11 +58,12 @@ def settles_before_leaving(run: "Session") -> Iterator[None]:
             run.saver.join()
         run.journal.append(SessionEnded(outcome="stopped", reason=why, step=run.state.step, safe_step=run.safe_step))
 
-    _at_loss[0] = settle
+    at_loss = run.ranks.at_loss if run.ranks else []
+    at_loss.append(settle)
     try:
         yield
     finally:
-        _at_loss[0] = lambda why: None
+        at_loss.remove(settle)
 
 
 def release(ranks: Ranks | None, code: ExitCode) -> None:

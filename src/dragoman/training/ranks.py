@@ -18,9 +18,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from dragoman import host
 from dragoman.errors import InputError, RankLost
 from dragoman.host import Rank
 from dragoman.model.pieces import Peers
+from dragoman.training import watch
 from dragoman.training.watch import Watch
 
 MEETING = timedelta(minutes=5)
@@ -43,6 +45,8 @@ class Ranks:
     place: Rank
     peers: Peers
     watch: Watch
+    at_loss: list[Callable[[str], None]] = field(default_factory=list[Callable[[str], None]])
+    """What this process does before it leaves because one is lost; given what happened."""
     said: str = ""
     """What another rank wants to stop for; empty while none does."""
     _words: Any = field(default=None, repr=False)
@@ -208,17 +212,15 @@ def joined(place: Rank, config: str | None, leave: Callable[[str], None]) -> Ite
     Raises:
         InputError: The others do not come, or there are fewer GPUs than ranks.
     """
-    from torch.distributed.rendezvous import rendezvous
-
     try:
-        store, _, _ = next(iter(rendezvous("env://", place.number, place.count, timeout=MEETING)))
+        store = _met(place)
         if config is not None:
             store.set("config", config)
-        config = store.get("config").decode()
+        told: str = store.get("config").decode()
     except (RuntimeError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise RankLost(f"rank {place.number} did not find the others in {MEETING} ({first[:160]})") from None
-    kind = _device(place, config)
+    kind = _device(place, told)
     backend = "cpu:gloo,cuda:nccl" if kind.type == "cuda" else "gloo"
     with lost_ranks():
         dist.init_process_group(
@@ -230,14 +232,31 @@ def joined(place: Rank, config: str | None, leave: Callable[[str], None]) -> Ite
         )
         words: Any = dist.new_group(backend="gloo", timeout=ANY_TIME)
         saving: Any = dist.new_group(backend="gloo", timeout=ANY_TIME)
-    watch = Watch.begun(place, store, leave)
+    at_loss: list[Callable[[str], None]] = []
+
+    def leave_at_last(why: str) -> None:
+        for each in at_loss:
+            each(why)
+        leave(why)
+
+    watching = Watch.begun(place, store, leave_at_last)
     try:
-        yield Ranks(place, Peers(place.number, place.count, kind, saving), watch, _words=words), config
+        yield Ranks(place, Peers(place.number, place.count, kind, saving), watching, at_loss, _words=words), told
     finally:
-        watch.end()
+        watching.end()
         if kind.type == "cpu":
             dist.destroy_process_group()
         # With NCCL that could wait for a rank that is gone; the process ends anyway.
+
+
+def _met(place: Rank) -> Any:
+    """The store in which all ranks meet: torchrun's, or one of the first rank."""
+    if host.variable("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        from torch.distributed.rendezvous import rendezvous
+
+        return next(iter(rendezvous("env://", place.number, place.count, timeout=MEETING)))[0]
+    port = int(host.variable("MASTER_PORT") or 0)
+    return watch.server(port, MEETING) if place.number == 0 else watch.client(port, MEETING)
 
 
 def _device(place: Rank, config: str) -> torch.device:

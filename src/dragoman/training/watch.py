@@ -6,6 +6,8 @@ for too long is gone: killed, stopped, or cut off by the network, which no conne
 ever tell. Then the process leaves. What is recorded is safe; the rest was one interval.
 """
 
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from typing import Any
 import torch.distributed as dist
 
 from dragoman import host
+from dragoman.errors import InputError
 from dragoman.host import Rank
 
 BEAT_SECONDS = 2.0
@@ -53,15 +56,12 @@ class Watch:
         """
         watch = Watch(place, leave)
         watch._heard = watch.clock()
-        address = host.variable("MASTER_ADDR") or "127.0.0.1"
-        server: Any = None
+        store: Any = None
         if place.number == 0:
             # A server of its own: a thread that waits in one of torch's stores locks out all others.
-            server = dist.TCPStore(address, 0, is_master=True, timeout=MAY_TAKE, wait_for_workers=False)
-            server.set(f"alive/{place.number}", "0")
-            meeting.set("watch", str(server.port))
-        port = int(meeting.get("watch"))
-        store = server or dist.TCPStore(address, port, timeout=MAY_TAKE, wait_for_workers=False)
+            store = server(0, MAY_TAKE)
+            meeting.set("watch", str(store.port))
+        store = store or client(int(meeting.get("watch")), MAY_TAKE)
         for target in (watch._beat, watch._judge):
             threading.Thread(target=target, args=(store,), name="watch", daemon=True).start()
         return watch
@@ -112,3 +112,33 @@ class Watch:
                 self.leave("the first rank cannot be reached")
             if host.parent_id() != self._parent:
                 self.leave("the process that started this rank is gone")
+
+
+def server(port: int, timeout: timedelta) -> Any:
+    """A store of this process for all ranks, which listens on the address that they know and on no other.
+
+    Args:
+        port: 0 for any that is free.
+        timeout: Of every question.
+
+    Raises:
+        InputError: This machine does not have that address, or the port is taken.
+    """
+    address = _address()
+    try:
+        with socket.create_server((address, port), backlog=2048) as listening:
+            port = listening.getsockname()[1]
+            file = os.dup(listening.fileno())
+    except OSError as error:
+        message = f"--main-address {address}:{port}: this machine cannot listen there ({error.strerror or error})"
+        raise InputError(message, "an address of machine 0 itself, and a port that is free") from None
+    return dist.TCPStore(address, port, is_master=True, timeout=timeout, wait_for_workers=False, master_listen_fd=file)
+
+
+def client(port: int, timeout: timedelta) -> Any:
+    """The same, for the other ranks."""
+    return dist.TCPStore(_address(), port, timeout=timeout, wait_for_workers=False)
+
+
+def _address() -> str:
+    return host.variable("MASTER_ADDR") or "127.0.0.1"
