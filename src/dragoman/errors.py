@@ -17,6 +17,8 @@ class ExitCode(IntEnum):
     SUPERSEDED = 3
     CHECK_SAID_NO = 4
     RESUME_ME = 75
+    RANK_LOST = 76
+    """Of one rank, for whoever started it; `dragoman` itself starts the ranks again, or ends with 75."""
 
 
 class DragomanError(Exception):
@@ -109,6 +111,12 @@ class WorkerLost(DragomanError):
 
 
 # --- stop and resume -------------------------------------------------------------
+
+
+class RankLost(DragomanError):
+    """Another rank of this session is gone, or cannot go on; what is recorded is safe."""
+
+    exit_code = ExitCode.RANK_LOST
 
 
 class Superseded(DragomanError):

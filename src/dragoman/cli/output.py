@@ -107,8 +107,12 @@ def line(event: journal.Event, total_steps: int = 0) -> str:
             return f"added {names or ', '.join(event.languages)} and {more} (rows {event.first_row:,} …)"
         case journal.SessionStarted():
             where = f"{event.pairs_per_step} pairs each, {event.device}, {event.precision}, {event.threads} threads"
+            where += f", {event.ranks} ranks, {event.parallel}" if event.ranks > 1 else ""
             start = f"continues at step {event.step:,} of" if event.step else "starts:"
             return f"run {event.run} {start} {event.total_steps:,} steps ({where}, session {event.epoch})"
+        case journal.RanksLost():
+            then = f"start {event.restart} of {event.max_restarts} follows" if event.restart else "no start follows"
+            return f"{event.reason}: all ranks ended; {then}"
         case journal.TimeLimited():
             until = datetime.fromtimestamp(event.until, UTC)
             return f"the last checkpoint is saved and uploaded before {until:%Y-%m-%d %H:%M} UTC ({event.reason})"

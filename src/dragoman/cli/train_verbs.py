@@ -1,14 +1,17 @@
 """The verbs that train: each translates words into a configuration and calls one function."""
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from dragoman import host
 from dragoman.cli import output, reports, settings
 from dragoman.cli.grammar import TRAIN, AsJson, ConfigFile, Options, app, verb
 from dragoman.config import RunConfig
-from dragoman.errors import ExitCode, InputError
+from dragoman.errors import ExitCode, InputError, RankLost
 
 
 @verb(app, TRAIN)
@@ -77,6 +80,8 @@ def train(*, options: Options = RunConfig(), config: ConfigFile = None) -> ExitC
 
         dragoman train -c run.yaml --max-hours 2
     """
+    if (place := host.rank()) and place.number:
+        return _follow(place)
     loaded = settings.load(options, config)
     if (resumed := loaded.store.resume_from_checkpoint) is None:
         return _train(loaded)
@@ -109,6 +114,8 @@ def resume(
     """
     from dragoman.checkpoint.run_folder import stored_config
 
+    if (place := host.rank()) and place.number:
+        return _follow(place)
     folder = Path(run).expanduser()
     stored = stored_config(folder)
     if stored is None:
@@ -205,7 +212,6 @@ def space(
     from dragoman.launch.container.voice import Signals
 
     signals = Signals()
-    from dragoman import host
     from dragoman.launch.container import entry
 
     beside = Path("run.yaml")
@@ -223,10 +229,38 @@ def space(
     return ExitCode(code)
 
 
-def _train(config: RunConfig) -> ExitCode:
-    from dragoman import host
+def _noted(config: RunConfig) -> Callable[[str, int], None]:
+    """Writes into the run's journal that a rank was lost; on the machine that has one."""
+    from dragoman.checkpoint.run_folder import JOURNAL, run_folder
+    from dragoman.journal import Journal, RanksLost
 
+    def note(reason: str, restart: int) -> None:
+        path = run_folder(config) / JOURNAL
+        if path.exists():
+            event = RanksLost(reason=reason, restart=restart, max_restarts=config.ranks.max_restarts)
+            Journal(path).append(event)
+
+    return note
+
+
+def _follow(place: host.Rank) -> ExitCode:
+    """The part of every rank but the first; what goes wrong is said by that one, or by who started both."""
     host.be_gentle()
+    from dragoman.training import following
+
+    try:
+        return following.run(place)
+    except RankLost as error:
+        output.say(f"rank {place.number}: {error.message}")
+        return ExitCode.RANK_LOST
+
+
+def _train(config: RunConfig) -> ExitCode:
+    host.be_gentle()
+    from dragoman.training import crew
+
+    if crew.is_needed(config):
+        return ExitCode(crew.run(sys.argv[1:], config, output.say, _noted(config)))
     from dragoman.training import loop
 
     with output.Display() as echo:

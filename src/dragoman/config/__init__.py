@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from dragoman.config.fields import FrozenModel, MayChange, OfSession
 from dragoman.config.keeping import EvaluationConfig, MachineConfig, SaveConfig, StoreConfig
 from dragoman.config.learning import DEFAULT_MODEL, DataConfig, Form, ModelConfig, TrainingConfig
+from dragoman.config.sharing import RanksConfig
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -29,6 +30,7 @@ __all__ = [
     "Form",
     "MachineConfig",
     "ModelConfig",
+    "RanksConfig",
     "RunConfig",
     "SaveConfig",
     "StoreConfig",
@@ -57,6 +59,7 @@ class RunConfig(FrozenModel):
     store: Annotated[StoreConfig, _section("Durable store", 5)] = StoreConfig()
     evaluation: Annotated[EvaluationConfig, _section("Evaluation and progress", 6)] = EvaluationConfig()
     machine: Annotated[MachineConfig, _section("Machine", 7)] = MachineConfig()
+    ranks: Annotated[RanksConfig, _section("Several GPUs and machines", 8)] = RanksConfig()
 
     @property
     def pairs_per_step(self) -> int:
@@ -92,6 +95,7 @@ SECTIONS: dict[str, type[FrozenModel]] = {
     "store": StoreConfig,
     "evaluation": EvaluationConfig,
     "machine": MachineConfig,
+    "ranks": RanksConfig,
 }
 
 FIELDS: dict[str, tuple[str, FieldInfo]] = {

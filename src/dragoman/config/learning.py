@@ -186,8 +186,9 @@ class TrainingConfig(FrozenModel):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the target probability that is spread over the whole vocabulary."""
 
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic of the forward pass; auto: bf16 from compute capability 8.0, fp16 from 7.0, else fp32."""
+    precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"
+    """Arithmetic of the forward pass; auto: bf16 from compute capability 8.0, fp16 from 7.0, else fp32. fp64 is for
+    proofs: weights, moments and checkpoints have it too."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes the GPU when there is one."""

@@ -14,6 +14,7 @@ from dragoman.estimate.span import Span
 from dragoman.estimate.work import Work
 from dragoman.gpus import Gpu
 from dragoman.model import memory
+from dragoman.model.costs import token_costs
 from dragoman.model.regime import STATIC_TOKENS, Regime
 from dragoman.model.sizes import Sizes
 
@@ -102,17 +103,9 @@ def cpu_step_seconds(sizes: Sizes, regime: Regime, num_cores: int, step: Step) -
 
 
 def flops(sizes: Sizes, regime: Regime, step: Step) -> float:
-    """Operations of a step: two for each weight and token forward, and twice that backward.
-
-    Attention's own products are left out: less than 2 % for sentences of 25 tokens (Kaplan et al. 2020, section 2.1).
-    """
-    encoder, decoder = _layer_weights(sizes)
-    # Frozen matrices have no gradient of their own; layers that are computed twice go forward once more.
-    layers = (4 if regime.adapter == "lora" else 6) + (2 if regime.gradient_checkpointing else 0)
-    head = 4 if regime.adapter == "lora" else 6
-    rows = regime.rows(sizes) + regime.frozen_rows(sizes)
-    inside = layers * (encoder * step.source_tokens + decoder * step.target_tokens)
-    return inside + head * rows * sizes.width * step.target_tokens
+    """Operations of a step; attention's own products are left out: less than 2 % for sentences of 25 tokens."""
+    each = token_costs(sizes, regime)
+    return each.source * step.source_tokens + each.target * step.target_tokens
 
 
 def decode_seconds(sizes: Sizes, num_batches: float, tokens: float) -> Span:
@@ -130,15 +123,9 @@ def decode_seconds(sizes: Sizes, num_batches: float, tokens: float) -> Span:
 
 def cpu_decode_seconds(sizes: Sizes, num_cores: int, tokens: float) -> Span:
     """How long a CPU decodes so many tokens."""
-    encoder, decoder = _layer_weights(sizes)
-    work = 2 * tokens * (encoder + decoder + sizes.vocabulary * sizes.width)
+    weights = sum(rows * columns for rows, columns in sizes.matrices()) + sizes.vocabulary * sizes.width
+    work = 2 * tokens * weights
     return Span(work / CPU_CORE_FLOPS.high / num_cores, work / CPU_CORE_FLOPS.low / num_cores)
-
-
-def _layer_weights(sizes: Sizes) -> tuple[int, int]:
-    """Weights that each source token and each target token meets, the embedding left out."""
-    encoder = sizes.encoder_layers * (4 * sizes.width**2 + 2 * sizes.width * sizes.encoder_inner)
-    return encoder, sum(rows * columns for rows, columns in sizes.matrices()) - encoder
 
 
 def _step_seconds(sizes: Sizes, regime: Regime, gpu: Gpu, step: Step, reach: Reach) -> float:

@@ -104,6 +104,7 @@ def _decode_group(
         num_beams=num_beams,
         do_sample=False,
         forced_bos_token_id=None,
+        synced_gpus=False,  # of several ranks this one decodes alone
         max_length=None,
         max_new_tokens=max_new_tokens or min(2 * source_BS.shape[1] + 20, 1000),
     )

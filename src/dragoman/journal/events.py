@@ -51,6 +51,22 @@ class SessionStarted(Event):
     """Most source and target tokens that are computed at once."""
     rows: int = 0
     """Rows of the embedding that are trained."""
+    ranks: int = 1
+    """Processes that share the work, over all machines."""
+    parallel: str = ""
+    """What each of several holds: ddp (the whole model) or fsdp (a part of every layer)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RanksLost(Event):
+    """A rank of the session was lost, so that all of them ended; what is recorded is safe."""
+
+    reason: str
+    """What happened to which."""
+    restart: int
+    """Which start of the ranks comes next, from 1; 0 when there is none."""
+    max_restarts: int
+    """How many there may be."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

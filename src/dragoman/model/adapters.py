@@ -19,6 +19,7 @@ from torch import Tensor
 from dragoman.config import ModelConfig
 from dragoman.errors import Damaged, InputError
 from dragoman.model.derived import Frozen, Merged
+from dragoman.model.pieces import Pieces
 
 if TYPE_CHECKING:
     from transformers import M2M100ForConditionalGeneration
@@ -119,16 +120,14 @@ class Lora:
         for name, tensor in ours.items():
             tensor.copy_(stored[name])
 
-    def frozen(self) -> dict[str, Frozen]:
-        """The matrices that have adapters, without them, by the names in the model."""
-        return {f"{path}.weight": Frozen(layer.base_layer.weight.detach()) for path, layer in self._layers.items()}
+    def frozen(self, held: Mapping[str, Tensor | Pieces]) -> dict[str, Frozen]:
+        """The matrices that have adapters, without them, by the names in the model; `held` are all of its weights."""
+        return {f"{path}.weight": Frozen(held[f"{path}.weight"]) for path in self._layers}
 
-    def merged(self) -> dict[str, Merged]:
+    def merged(self, held: Mapping[str, Tensor | Pieces]) -> dict[str, Merged]:
         """The same matrices with their adapters added, computed when they are written."""
         return {
-            f"{path}.weight": Merged(
-                layer.base_layer.weight.detach(), down_RI.detach(), up_OR.detach(), layer.scaling[NAME]
-            )
+            f"{path}.weight": Merged(held[f"{path}.weight"], down_RI.detach(), up_OR.detach(), layer.scaling[NAME])
             for path, layer in self._layers.items()
             for down_RI, up_OR in (_pair(layer),)
         }

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from dragoman.errors import InputError
+from dragoman.model.pieces import Pieces
 
 PART_ROWS = 1 << 14
 """Rows of an embedding that are put together at a time."""
@@ -73,7 +74,7 @@ def parts(tensor: Tensor | Derived) -> Iterator[Tensor]:
 class Frozen:
     """A tensor that training never changes."""
 
-    tensor: Tensor
+    tensor: Tensor | Pieces
 
     @property
     def shape(self) -> torch.Size:
@@ -96,14 +97,14 @@ class Frozen:
 
     def parts(self) -> Iterator[Tensor]:
         """The tensor."""
-        yield self.tensor.detach()
+        yield from parts(self.tensor)
 
 
 @dataclass(frozen=True)
 class Merged:
     """A frozen matrix with its adapter added, so that no second model is held."""
 
-    base_OI: Tensor
+    base_OI: Tensor | Pieces
     down_RI: Tensor
     up_OR: Tensor
     scale: float
@@ -129,9 +130,10 @@ class Merged:
 
     def parts(self) -> Iterator[Tensor]:
         """The whole sum, in the frozen matrix's precision and on its device."""
-        device = self.base_OI.device
-        with torch.no_grad():
-            yield torch.addmm(self.base_OI, self.up_OR.to(device), self.down_RI.to(device), alpha=self.scale)
+        for base_OI in parts(self.base_OI):
+            device = base_OI.device
+            with torch.no_grad():
+                yield torch.addmm(base_OI, self.up_OR.to(device), self.down_RI.to(device), alpha=self.scale)
 
 
 class RowFile:

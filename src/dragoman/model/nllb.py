@@ -160,6 +160,22 @@ def load(folder: Path, dropout: float | None = None) -> "M2M100ForConditionalGen
     return check(model, folder)
 
 
+def blank(config: dict[str, Any]) -> "M2M100ForConditionalGeneration":
+    """A model in training mode whose weights are whatever the memory holds: another process gives them.
+
+    Args:
+        config: Of a loaded model; dropout and all are taken from it.
+    """
+    from transformers import M2M100Config, M2M100ForConditionalGeneration
+    from transformers.initialization import no_init_weights
+
+    be_quiet()
+    with no_init_weights():
+        model = M2M100ForConditionalGeneration(M2M100Config(**config))
+    model.tie_weights()
+    return check(model, Path("the model of the first rank"))
+
+
 def check(model: "M2M100ForConditionalGeneration", folder: Path) -> "M2M100ForConditionalGeneration":
     """The same model, after its embeddings were proved tied.
 

@@ -11,6 +11,7 @@ Shape letters: N tokens of a row, B sentences, L their padded length, H heads, D
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -70,24 +71,48 @@ def hidden(
         where: The batch's layout.
         checkpointing: Keep only the input of each layer, and compute the rest again in the backward pass.
     """
+    run: Any = getattr(model, OWN, None) or (lambda *inputs: _hidden(model, *inputs))
+    return run(looked_up, num_source, where, checkpointing)
+
+
+OWN = "without_padding"
+"""Name under which a module that FSDP2 divides has our forward pass as a method, around which it brings weights."""
+
+
+def as_forward(module: Any) -> None:
+    """Let FSDP2 treat our pass over this model, or over one of its layers, as it treats transformers' forward."""
+    from torch.distributed.fsdp import register_fsdp_forward_method
+
+    compute = _hidden if hasattr(module, "lm_head") else _layer
+    setattr(module, OWN, MethodType(compute, module))
+    register_fsdp_forward_method(module, OWN)
+
+
+def _hidden(model: Any, looked_up: LookUp, num_source: int, where: Layout, checkpointing: bool) -> Tensor:
     encoder, decoder = model.model.encoder, model.model.decoder
     embedded = looked_up.rows_ND * looked_up.scale
     read, written = embedded[:num_source], embedded[num_source:]
     state_ND = _start(encoder, read, where.source_positions_N, where.source)
     for layer in encoder.layers:
-        state_ND = _run(checkpointing, _encoder_layer, layer, state_ND, where)
+        state_ND = _run(layer, checkpointing, state_ND, where)
     source_ND = encoder.layer_norm(state_ND)
     state_ND = _start(decoder, written, where.target_positions_N, where.target)
     for layer in decoder.layers:
-        state_ND = _run(checkpointing, _decoder_layer, layer, state_ND, source_ND, where)
+        state_ND = _run(layer, checkpointing, state_ND, source_ND, where)
     return decoder.layer_norm(state_ND)
 
 
-def _run(checkpointing: bool, layer: Any, *inputs: Any) -> Tensor:
+def _run(layer: Any, checkpointing: bool, *inputs: Any) -> Tensor:
+    own: Any = getattr(layer, OWN, None)
+    return own(checkpointing, *inputs) if own else _layer(layer, checkpointing, *inputs)
+
+
+def _layer(layer: Any, checkpointing: bool, *inputs: Any) -> Tensor:
+    compute = _decoder_layer if hasattr(layer, "encoder_attn") else _encoder_layer
     if checkpointing and torch.is_grad_enabled():
-        again: Any = checkpoint(layer, *inputs, use_reentrant=False)
+        again: Any = checkpoint(compute, layer, *inputs, use_reentrant=False)
         return again
-    return layer(*inputs)
+    return compute(layer, *inputs)
 
 
 def _start(stack: Any, embedded_ND: Tensor, positions_N: Tensor, sides: Sequence[Side]) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Literal, cast
 from dragoman.config import RunConfig
 from dragoman.model.sizes import Sizes
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "fp64"]
 STATIC_TOKENS = 8192
 """Source and target tokens of a microbatch from which on a GPU is busy, and padding it costs more than it saves."""
 
@@ -36,13 +36,15 @@ class Regime:
     """Of the feed-forward layers; NLLB has none, but `--dropout` sets it too."""
     accumulates: bool = True
     """Whether a step has several microbatches, so that gradients are there in the forward pass."""
+    shards: int = 1
+    """Ranks among which every layer is divided (FSDP2)."""
     length: int = 64
     """Tokens of a long sentence; a CPU keeps attention's scores, which grow with it."""
 
     @property
     def is_half(self) -> bool:
         """Whether products are computed in half precision."""
-        return self.precision != "fp32"
+        return self.precision in ("bf16", "fp16")
 
     def rows(self, sizes: Sizes) -> int:
         """Rows of the embedding on the device, without the negatives."""

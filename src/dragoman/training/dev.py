@@ -12,7 +12,7 @@ from dragoman.evaluation.report import judge_model
 from dragoman.journal import Evaluated, Warned
 from dragoman.model.active import outside_mass
 from dragoman.model.loss import head_nats
-from dragoman.training import saving
+from dragoman.training import first, saving
 from dragoman.training.forward import Forward
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ def evaluate_if_due(run: "Session") -> bool:
     started, state = time.monotonic(), run.state
     texts = run.corpus.texts("dev")
     pairs = [texts[row] for row in rows]
-    with run.forward.whole():
-        judged = judge_model("tuned", run.model, run.inputs.vocabulary, pairs, run.config.evaluation.num_beams)
+    with first.whole(run) as forward:
+        judged = judge_model("tuned", forward.model, run.inputs.vocabulary, pairs, run.config.evaluation.num_beams)
         loader = Loader(run.corpus, run.plan, "dev")
-        nats, outside = loss(run.forward, loader, rows, state.microbatch_tokens)
+        nats, outside = loss(forward, loader, rows, state.microbatch_tokens)
     if outside > MOST_OUTSIDE:
         share = f"{outside:.1%} of the probability goes to rows of the embedding that are not trained"
         run.journal.append(Warned(message=f"--vocabulary active: {share}; --vocabulary full trains them all"))

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dragoman.data import balance
+from dragoman.data.balance import TokenCosts
 from dragoman.data.loader import Ids, Loader, PackedBatch
 from dragoman.model import layout
 from dragoman.model.active import ActiveVocabulary
@@ -67,6 +69,19 @@ def ready(batch: PackedBatch, *, static: bool = False) -> Ready:
 
 
 @dataclass(frozen=True)
+class Share:
+    """Which part of every step a rank computes."""
+
+    number: int
+    """Of the rank."""
+    count: int
+    costs: TokenCosts
+    """What a token costs, so that all ranks are done at the same time."""
+    in_step: bool
+    """Whether all ranks have to compute equally many microbatches."""
+
+
+@dataclass(frozen=True)
 class Batches:
     """All of a step."""
 
@@ -74,7 +89,9 @@ class Batches:
     """Target tokens: what the step's nats are divided by."""
     negatives: Negatives | None
     parts: list[tuple[int, Ready]]
-    """Each with the place of its first pair in the step."""
+    """This rank's, each with the place of its first pair in the step."""
+    idle: tuple[Ready, ...] = ()
+    """What this rank computes for nothing, because others compute more microbatches, or because it has no pair."""
 
 
 @dataclass
@@ -89,6 +106,8 @@ class Feed:
     """Whether the forward pass computes padding, which then counts against the limit."""
     static: bool = False
     """Pad small microbatches to few sizes."""
+    share: Share | None = None
+    """Which of the pairs this rank computes; None: all."""
     ahead: bool = False
     """Make the next step's in a thread, in memory that a GPU can fetch from by itself."""
 
@@ -116,12 +135,26 @@ class Feed:
         negatives = self.active.negatives(seed_of(self.seed, step, -1)) if self.active else None
         if negatives:
             negatives = replace(negatives, rows_KD=self._pinned(negatives.rows_KD))
-        parts = [(start, made.moved(self._pinned)) for start, made in self._parts(indices, limit)]
-        return Batches(self.loader.target_tokens(indices), negatives, parts)
+        tokens = self.loader.target_tokens(indices)
+        if self.share is None:
+            return Batches(tokens, negatives, list(self._parts(indices, np.arange(len(indices)), limit)))
+        shares = balance.shares(balance.costs(self.loader.lengths(indices), self.share.costs), self.share.count)
+        parts = list(self._parts(indices, shares[self.share.number], limit))
+        most = max(self._num_parts(indices[each], limit) for each in shares) if self.share.in_step else 1
+        shortest = ready(self.loader.packed(indices[-1:])).moved(self._pinned)
+        return Batches(tokens, negatives, parts, (shortest,) * (most - len(parts)))
 
-    def _parts(self, indices: Ids, limit: int) -> Iterator[tuple[int, Ready]]:
-        for part in self.loader.microbatches(indices, limit, padded=self.padded):
-            yield part.start, ready(self.loader.packed(indices[part]), static=self.static)
+    def _parts(self, indices: Ids, share: Ids, limit: int) -> Iterator[tuple[int, Ready]]:
+        """The microbatches of some of a step's pairs, which are given by their places in it."""
+        for part in self._cut(indices[share], limit):
+            made = ready(self.loader.packed(indices[share[part]]), static=self.static)
+            yield int(share[part.start]), made.moved(self._pinned)
+
+    def _num_parts(self, indices: Ids, limit: int) -> int:
+        return sum(1 for _ in self._cut(indices, limit))
+
+    def _cut(self, indices: Ids, limit: int) -> Iterator[slice]:
+        return self.loader.microbatches(indices, limit, padded=self.padded)
 
     def _pinned(self, tensor: Tensor) -> Tensor:
         return tensor.pin_memory() if self.ahead and torch.cuda.is_available() else tensor

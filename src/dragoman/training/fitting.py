@@ -31,6 +31,8 @@ class Fit:
     """Most source and target tokens in one forward pass."""
     checkpointing: bool
     """Whether layers are computed a second time instead of being kept."""
+    parallel: str = "ddp"
+    """How several ranks would hold the model: ddp or fsdp."""
     warning: str = ""
     """What to say when memory is short; empty when it is not."""
 
@@ -66,6 +68,12 @@ def fit(
     training, longest = config.training, 2 * config.data.max_tokens
     regime = regime_of(config, "cuda" if arithmetic.device.type == "cuda" else "cpu", arithmetic.precision)
     regime = replace(regime, active_rows=len(corpus.rows))
+    parallel = config.ranks.parallel
+    if parallel == "auto":
+        fits = memory.microbatch_tokens(sizes, replace(regime, gradient_checkpointing=True), free) >= longest
+        parallel = "ddp" if fits else "fsdp"
+    if parallel == "fsdp":
+        regime = replace(regime, shards=arithmetic.ranks)
     if training.gradient_checkpointing == "auto":
         regime = memory.with_checkpointing(sizes, regime, free)
     most = pairs_per_step * longest
@@ -77,7 +85,7 @@ def fit(
         needed = memory.peak_bytes(sizes, regime, longest) / 2**30
         warning = f"memory may run out: about {needed:.1f} GiB are needed, {free / 2**30:.1f} GiB are free"
         warning += "; dragoman estimate --memory shows what fits"
-    return Fit(max(1, tokens), regime.gradient_checkpointing, warning)
+    return Fit(max(1, tokens), regime.gradient_checkpointing, parallel, warning)
 
 
 def checkpointed(forward: Forward, twice: bool) -> Forward:

@@ -1,7 +1,7 @@
 """From a packed batch to its nats: which forward pass, which vocabulary, which precision."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from dragoman.model.active import ActiveVocabulary
 from dragoman.model.adapters import Lora
 from dragoman.model.loss import Nats, Negatives, head_nats
 from dragoman.model.new_rows import NewRows
+from dragoman.model.parallel import Named, Parallel
 from dragoman.training.feed import Ready, ready
 from dragoman.training.optimizer import Arithmetic
 
@@ -38,12 +39,26 @@ class Forward:
     """The adapters, when nothing else is trained but them and `new_rows`."""
     new_rows: NewRows | None = None
     """The rows of new languages, when the rest of the embedding is frozen."""
+    parallel: Parallel | None = None
+    """How several ranks share the model; None when there is one."""
     checkpointing: bool = False
     """Compute the layers a second time in the backward pass instead of keeping what is inside."""
 
-    def whole(self) -> AbstractContextManager[None]:
-        """Within it the model holds its whole embedding and takes token ids."""
-        return self.active.whole(self.model) if self.active else nullcontext()
+    @property
+    def rows(self) -> int:
+        """Rows of the embedding that the model holds."""
+        return len(self.model.lm_head.weight)
+
+    @contextmanager
+    def whole(self) -> Iterator["Forward"]:
+        """With all weights of the model, taking token ids, and by this rank alone; all enter and leave it together."""
+        embedding = self.active.whole(self.model) if self.active else nullcontext()
+        with embedding, self.parallel.whole() if self.parallel else nullcontext(self.model) as model:
+            yield replace(self, model=model, parallel=None)
+
+    def trained(self) -> Named:
+        """What the optimizer of this process changes, by the names of the model."""
+        return self.parallel.trained() if self.parallel else list(self.model.named_parameters())
 
     def plain(self) -> "Forward":
         """The same without label smoothing, as losses are judged."""
@@ -64,6 +79,8 @@ class Forward:
         pairs: PackedBatch | Ready,
         negatives: Negatives | None,
         scaled: Callable[[Tensor], Tensor] = lambda it: it,
+        *,
+        is_last: bool = True,
     ) -> Nats:
         """The same, and the gradient of the objective added to that of every weight.
 
@@ -71,10 +88,15 @@ class Forward:
             pairs: Their tokens as the model numbers them.
             negatives: Stand for the rows that the model does not hold; on its device.
             scaled: Turns the objective into what is differentiated.
+            is_last: Whether it is the last microbatch of the step.
         """
-        summed, looked_up = self._nats(pairs, negatives)
-        with torch.autocast(self.arithmetic.device.type, enabled=False):  # one may be open around all microbatches
-            scaled(summed.objective).backward()
+        with self.parallel.taking_part(is_last) if self.parallel else nullcontext():
+            if self.parallel:
+                summed, looked_up = self.parallel.computed(lambda: self._nats(pairs, negatives))
+            else:
+                summed, looked_up = self._nats(pairs, negatives)
+            with torch.autocast(self.arithmetic.device.type, enabled=False):  # one may be open around all microbatches
+                scaled(summed.objective).backward()
         if looked_up:
             weight: Any = self.model.model.shared.weight
             looked_up.add_gradient(weight)

@@ -10,14 +10,15 @@ from collections.abc import Callable
 import torch
 
 from dragoman.config import RunConfig
-from dragoman.errors import Diverged, DragomanError, InputError, Superseded
+from dragoman.errors import Diverged, DragomanError, ExitCode, InputError, RankLost, Superseded
 from dragoman.journal import Event, OutOfMemory, RolledBack, SessionEnded, StepSkipped
 from dragoman.store.disk import Disk
-from dragoman.training import dev, ending, fitting, opening, parity, saving, session
+from dragoman.training import dev, ending, first, fitting, opening, parity, saving, session, short_memory
 from dragoman.training.ending import Ending
 from dragoman.training.metrics import Metrics
 from dragoman.training.optimizer import learning_rate
 from dragoman.training.pinning import pinned
+from dragoman.training.ranks import lost_ranks
 from dragoman.training.session import Session
 from dragoman.training.step import Settled, StepResult, train_step
 from dragoman.training.stop import Stop
@@ -40,22 +41,25 @@ def run(config: RunConfig, echo: Callable[[Event], None] = lambda event: None, d
     folder = session.check(config)
     config = pinned(config, folder)
     folder_store = opening.opened_folder(folder, config.save.single_writer, disk)
-    with Stop(time_limit(config)) as stop, folder_store as store:
-        opened = session.open_session(config, store, stop, echo)
+    with Stop(time_limit(config)) as stop, folder_store as store, first.with_others(config) as ranks:
+        opened = session.open_session(config, store, stop, echo, ranks)
         if isinstance(opened, session.Finished):
+            first.release(ranks, ExitCode.DONE)
             return ending.was_done(config, opened, folder, stop)
         stop.has_work = True
         if opened.replication:
             opened.replication.start()
         try:
-            reason = train(opened)
+            with first.settles_before_leaving(opened):
+                ended = _end(opened, train(opened))
         except BaseException as error:
             _record_failure(opened, error)
-            if isinstance(error, Exception) and not isinstance(error, Superseded) and opened.replication:
+            if isinstance(error, Exception) and not isinstance(error, Superseded | RankLost) and opened.replication:
                 # In a container this process is the last one: what it has saved is on its way still.
                 opened.replication.drain(opened.safe_step, ending.patience(config, stop))
             raise
-        return ending.drained(config, _end(opened, reason), opened.replication, stop)
+        first.release(ranks, ended.exit_code)
+        return ending.drained(config, ended, opened.replication, stop)
 
 
 def train(run: Session) -> str:
@@ -127,7 +131,13 @@ def _step_that_fits(run: Session, rate: float) -> StepResult:
     """
     while True:
         # What follows must not stand in the handler: its traceback keeps the tensors alive.
-        with contextlib.suppress(torch.OutOfMemoryError):
+        if run.ranks:
+            state = run.state
+            run.ranks.order(
+                "step", step=state.step, limit=state.microbatch_tokens, rate=rate, twice=run.forward.checkpointing
+            )
+            run.stop.told = run.ranks.said
+        with contextlib.suppress(torch.OutOfMemoryError), lost_ranks():
             return train_step(
                 run.forward,
                 run.optimizer,
@@ -150,16 +160,17 @@ def _need_less_memory(run: Session) -> None:
         InputError: Not even one pair fits.
     """
     state = run.state
+    limit = short_memory.smaller(run.feed, state.step, state.microbatch_tokens)
+    if run.ranks:
+        short_memory.note(run.folder, state.step + 1, limit)
+        raise RankLost(f"rank 0 ran out of memory at step {state.step + 1}; all begin again with half of it at once")
     run.optimizer.zero_grad(set_to_none=True)
     if run.graphs:
         run.graphs.forget()
-    pairs = run.loader.batch(state.step)
-    parts = list(run.loader.microbatches(pairs, state.microbatch_tokens, padded=not run.forward.packed))
     if run.arithmetic.device.type == "cuda":
         torch.cuda.empty_cache()
-    if len(parts) < len(pairs):
-        lengths = run.loader.lengths(pairs).sum(axis=1)
-        state.microbatch_tokens = max(int(lengths[part].sum()) for part in parts if part.stop - part.start > 1) // 2
+    if limit:
+        state.microbatch_tokens = limit
     elif run.config.training.gradient_checkpointing == "auto" and not run.forward.checkpointing:
         state.checkpointing = True
         run.forward = fitting.checkpointed(run.forward, True)
@@ -218,7 +229,7 @@ def _end(run: Session, reason: str) -> Ending:
         saving.save(run, "last" if done else reason)
     if run.safe_step < run.state.step:
         done, reason = False, "the last checkpoint could not be saved"
-    if done and run.forward.lora:
+    if done and run.forward.lora and not run.ranks:
         parity.check_merged(run)
     outcome = "done" if done else "stopped"
     words = reason or "all steps done"
@@ -253,6 +264,9 @@ def _record_failure(run: Session, error: BaseException) -> None:
     if not isinstance(error, Exception):
         return
     words = error.message if isinstance(error, DragomanError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, RankLost):
+        run.journal.append(SessionEnded(outcome="stopped", reason=words, step=run.state.step, safe_step=run.safe_step))
+        return
     if not isinstance(error, Superseded):
         saving.finish(run, "failed", words)
     run.journal.append(SessionEnded(outcome="failed", reason=words, step=run.state.step, safe_step=run.safe_step))

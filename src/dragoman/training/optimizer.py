@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -119,19 +119,31 @@ def restore_moments(
     named: Iterable[tuple[str, torch.nn.Parameter]],
     stored: Mapping[str, Tensor],
     updates: int,
+    mine: Callable[[str, Tensor], Tensor] = lambda name, whole: whole,
 ) -> None:
-    """Put stored moments back; `updates` is the number of optimizer updates that made them."""
+    """Put stored moments back.
+
+    Args:
+        optimizer: Takes them.
+        named: What it changes.
+        stored: By what they are and the name of the weight.
+        updates: Optimizer updates that made them.
+        mine: What this process holds of a whole one, by the name of its weight.
+    """
     optimizer.state.clear()
     if updates == 0:
         return
     by_name = dict(named)
     for full, tensor in stored.items():
         key, _, name = full.partition(".")
+        part = mine(name, tensor)
+        if name not in by_name:  # a rank may hold no row of it
+            continue
         parameter = by_name[name]
         state = optimizer.state[parameter]
         if not state:
             state[COUNT] = _count(optimizer, parameter, updates)
-        state[key] = tensor.to(parameter.device, copy=True)
+        state[key] = part.to(parameter.device, copy=True)
 
 
 def _count(optimizer: torch.optim.Optimizer, parameter: Tensor, updates: int) -> Tensor | int:
@@ -145,10 +157,22 @@ def _count(optimizer: torch.optim.Optimizer, parameter: Tensor, updates: int) ->
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Device and precision of the forward pass; weights and moments are float32."""
+    """Device and precision of the forward pass; weights and moments are float32, or float64 with fp64."""
 
     device: torch.device
     precision: str
+    ranks: int = 1
+    """Over how many the gradients are added, which rounds them in another way."""
+
+    @property
+    def half(self) -> torch.dtype | None:
+        """In what products are computed, where that is less than the weights have."""
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+
+    @property
+    def weights(self) -> torch.dtype:
+        """Of weights and moments."""
+        return torch.float64 if self.precision == "fp64" else torch.float32
 
     def facts(self) -> dict[str, str]:
         """What the bits of a result depend on besides the inputs."""
@@ -158,19 +182,18 @@ class Arithmetic:
             "precision": self.precision,
             "threads": "" if on_cuda else str(torch.get_num_threads()),
             "torch": torch.__version__,
-        }
+        } | ({"ranks": str(self.ranks)} if self.ranks > 1 else {})
 
     def changes_since(self, then: dict[str, str]) -> str:
         """How the facts of an earlier session differ, in words; empty when they do not."""
-        now = self.facts()
-        return ", ".join(f"{name} {was} → {now[name]}" for name, was in then.items() if was != now[name])
+        now, before = {"ranks": "1", **self.facts()}, {"ranks": "1", **then}
+        return ", ".join(f"{name} {was} → {now[name]}" for name, was in before.items() if was != now[name])
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context for forward passes."""
-        if self.precision == "fp32":
+        if self.half is None:
             return nullcontext()
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
-        return torch.autocast(self.device.type, dtype=dtype)
+        return torch.autocast(self.device.type, dtype=self.half)
 
     def scaler(self) -> torch.amp.GradScaler:
         """The gradient scaler that fp16 needs; switched off for other precisions."""

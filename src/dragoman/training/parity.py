@@ -52,8 +52,8 @@ def _losses(run: "Session", folder: str) -> tuple[float, float]:
     split, rows = ("dev", dev.dev_rows(run)) if dev.dev_rows(run) else ("train", [*run.loader.batch(0)])
     rows = rows[:: max(1, len(rows) // MOST_PAIRS)][:MOST_PAIRS]
     loader, limit = Loader(run.corpus, run.plan, split), run.state.microbatch_tokens
-    with run.forward.whole():
-        trained, _ = dev.loss(replace(run.forward, arithmetic=exact), loader, rows, limit)
+    with run.forward.whole() as forward:
+        trained, _ = dev.loss(replace(forward, arithmetic=exact), loader, rows, limit)
     torch.nn.Module.to(run.model, "meta")
     fresh = nllb.to_device(nllb.load(run.folder / folder), exact.device)
     merged, _ = dev.loss(Forward(fresh, exact, packed=False), loader, rows, limit)

@@ -7,6 +7,7 @@ session: what became of it is the trainer's to take over.
 
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from dragoman.checkpoint.log import RunLog
@@ -26,6 +27,8 @@ class Attempt:
     """Why it is due."""
     cleans: bool
     """Whether to give back the space of a save that failed before."""
+    gathers: bool = False
+    """Whether other ranks send their parts of it."""
     record: CheckpointRecord | None = None
     """The checkpoint that exists now; None while none does."""
     failure: OSError | StoreUnavailable | None = None
@@ -39,17 +42,31 @@ class Attempt:
 
     def make(self, log: RunLog, store: FolderStore) -> None:
         """Write, publish, retire older ones; nothing is raised, all is noted."""
+        files = state.files_of(self.snapshot.tensors, self.snapshot.updates)
+        try:
+            self._make(log, store, files)
+        except BaseException as error:  # also the end of the world: it must reach the trainer's thread
+            self.fatal = error
+        self.seconds = time.monotonic() - self.snapshot.time
+
+    def _make(self, log: RunLog, store: FolderStore, files: dict[str, Iterator[bytes | memoryview]]) -> None:
         try:
             if self.cleans:
                 log.clean()
-            self.record = publish(self.snapshot, log, store)
+            self.record = publish(self.snapshot, files, log, store)
             log.publish_root()
             log.retire(self.snapshot.keep)
         except (OSError, StoreUnavailable) as error:
             self.failure = error
-        except BaseException as error:  # also the end of the world: it must reach the trainer's thread
-            self.fatal = error
-        self.seconds = time.monotonic() - self.snapshot.time
+            if self.gathers:
+                self._take_in(files)
+
+    def _take_in(self, files: dict[str, Iterator[bytes | memoryview]]) -> None:
+        """Read to the end what could not be written: other ranks send all of it, or wait for ever."""
+        self.snapshot.wait()
+        for chunks in files.values():
+            for _ in chunks:
+                pass
 
 
 @dataclass
@@ -81,6 +98,11 @@ class Saver:
         else:
             attempt.make(log, store)
 
+    def join(self) -> None:
+        """Wait until the save under way is over, from any thread; nobody takes note of it."""
+        if self._thread:
+            self._thread.join()
+
     def finished(self, *, wait: bool) -> Attempt | None:
         """The save that has ended, once; None when there is none.
 
@@ -100,8 +122,10 @@ class Saver:
         return attempt
 
 
-def publish(snapshot: Snapshot, log: RunLog, store: FolderStore) -> CheckpointRecord:
-    """Make a snapshot a checkpoint.
+def publish(
+    snapshot: Snapshot, large: Mapping[str, Iterator[bytes | memoryview]], log: RunLog, store: FolderStore
+) -> CheckpointRecord:
+    """Make a snapshot, of which `large` are the large files, a checkpoint.
 
     Raises:
         OSError: The disk failed; no checkpoint came to be.
@@ -111,7 +135,7 @@ def publish(snapshot: Snapshot, log: RunLog, store: FolderStore) -> CheckpointRe
     nonce = log.new_nonce()
     staged = store.staging(nonce)
     snapshot.wait()
-    files = state.write(store.disk, staged, snapshot.small, snapshot.tensors, snapshot.updates)
+    files = state.write(store.disk, staged, snapshot.small, large)
     return log.publish_checkpoint(
         nonce=nonce,
         step=snapshot.step,

@@ -7,9 +7,13 @@ A save is written beside the training (`saver.py`), from a copy (`snapshot.py`).
 became of it is taken over here, in the trainer's thread, between two steps.
 """
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from torch import Tensor
 
 from dragoman import host
 from dragoman.checkpoint.restore import Report, newest_good, repair_root
@@ -81,6 +85,7 @@ def save(run: "Session", reason: str) -> bool:
         Exception: As `poll`.
     """
     settle(run)
+    _tell_ranks(run, copies=False)
     attempt = _attempt(run, reason, snapshot.take(run, state.tensors(run.forward, run.optimizer)))
     run.saver.begin(attempt, run.log, run.store, beside=False)
     settle(run)
@@ -89,7 +94,7 @@ def save(run: "Session", reason: str) -> bool:
 
 def _attempt(run: "Session", reason: str, taken: Snapshot) -> Attempt:
     run.stop.is_saving = True
-    return Attempt(taken, reason, cleans=run.failed_time is not None)
+    return Attempt(taken, reason, cleans=run.failed_time is not None, gathers=_is_divided(run))
 
 
 def _copied(run: "Session", live: Tensors) -> tuple[Tensors, Callable[[], None]] | None:
@@ -103,11 +108,28 @@ def _copied(run: "Session", live: Tensors) -> tuple[Tensors, Callable[[], None]]
     if not saver.copies:
         return None
     try:
-        return saver.buffers.copy(live)
+        copied = saver.buffers.copy(live)
     except MemoryError:
         saver.copies = False
         _tell_that_it_streams(run, live)
         return None
+    _tell_ranks(run, copies=True)
+    return copied
+
+
+def _tell_ranks(run: "Session", *, copies: bool) -> None:
+    """Have the other ranks send what only they hold, when the model is divided among them.
+
+    Raises:
+        RankLost: One is gone.
+    """
+    if run.ranks and _is_divided(run):
+        run.ranks.order("save", copies=copies)
+
+
+def _is_divided(run: "Session") -> bool:
+    """Whether other ranks hold parts of the model that this one does not."""
+    return bool(run.forward.parallel and run.forward.parallel.is_divided)
 
 
 def _tell_that_it_streams(run: "Session", live: Tensors) -> None:
@@ -218,7 +240,7 @@ def load(run: "Session", checkpoint: CheckpointRecord | None) -> None:
             f"--data: the files in {run.folder}'s run have changed since {checkpoint.folder} was saved",
             "put the original files back, or start a new run with another --output and --model this folder",
         )
-    run.state = state.restore(run.folder / checkpoint.folder, run.forward, run.optimizer)
+    run.state = _restore(run, run.folder / checkpoint.folder)
     run.scaler.load_state_dict(run.state.scaler)
     if changes := run.arithmetic.changes_since(run.state.computed_with):
         run.journal.append(Warned(message=f"the resume is not bit-identical, the machine differs: {changes}"))
@@ -228,6 +250,26 @@ def load(run: "Session", checkpoint: CheckpointRecord | None) -> None:
         _say_that_the_best_is_lost(run)
     run.resumed_from, run.best = checkpoint.nonce, checkpoint.best if is_live else ""
     run.safe_step, run.safe_time = run.state.step, time.monotonic()
+
+
+def _restore(run: "Session", folder: Path) -> TrainState:
+    """Put a checkpoint into the model, wherever its parts are.
+
+    Raises:
+        Damaged: The files do not belong to this model.
+        RankLost: Another rank is gone.
+    """
+    found, ranks = state.read(folder), run.ranks
+    if ranks:
+        ranks.order("restore", updates=found.updates)
+        ranks.tell(json.dumps(found.scaler))
+
+    def opened(name: str) -> Mapping[str, Tensor]:
+        stored = state.Stored(folder / name)
+        return ranks.shared(stored) if ranks else stored
+
+    state.restore(run.forward, run.optimizer, found.updates, opened)
+    return found
 
 
 def _say_that_the_best_is_lost(run: "Session") -> None:
@@ -250,11 +292,10 @@ def _forget_unsaved_best(run: "Session", step: int) -> None:
 def _load_base(run: "Session") -> None:
     if run.state.step == 0:
         return
-    fresh = nllb.load(run.inputs.base, run.config.model.dropout)
-    state.load_weights(run.forward, dict(nllb.weights(fresh)))
-    if run.forward.lora:
-        run.forward.lora.restart()
-    run.optimizer.state.clear()
+    fresh = dict(nllb.weights(nllb.load(run.inputs.base, run.config.model.dropout)))
+    if run.ranks:
+        run.ranks.order("base")
+    state.restart(run.forward, run.optimizer, run.ranks.shared(fresh) if run.ranks else fresh)
     run.state = TrainState(run.state.microbatch_tokens, run.state.checkpointing, out_of_memory=run.state.out_of_memory)
 
 

@@ -27,8 +27,8 @@ from dragoman.model import adapters
 from dragoman.store.disk import Disk
 from dragoman.store.local import FolderStore
 from dragoman.store.record import CheckpointRecord
+from dragoman.training import crew, inputs, opening, optimizer, saving, short_memory, trainee
 from dragoman.training import durable as durable_store
-from dragoman.training import inputs, opening, optimizer, saving, trainee
 from dragoman.training.about import About
 from dragoman.training.durable import Durable
 from dragoman.training.feed import Feed
@@ -36,6 +36,7 @@ from dragoman.training.forward import Forward
 from dragoman.training.graphs import Graphs
 from dragoman.training.inputs import Inputs
 from dragoman.training.optimizer import Arithmetic, choose_arithmetic
+from dragoman.training.ranks import Ranks
 from dragoman.training.replication import Replication
 from dragoman.training.saver import Saver
 from dragoman.training.state import TrainState
@@ -66,6 +67,8 @@ class Session:
     about: About
     state: TrainState
     feed: Feed
+    ranks: Ranks | None = None
+    """The other processes of this session; None when it is the only one."""
     graphs: Graphs | None = None
     """None without static shapes."""
     replication: Replication | None = None
@@ -122,13 +125,18 @@ def check(config: RunConfig) -> Path:
     platform_of(config.machine)
     choose_arithmetic(config.training.device, config.training.precision)
     trainee.check(config)
+    crew.check(config)
     adapters.check(config.model)
     optimizer.check(config.training)
     return folder
 
 
 def open_session(
-    config: RunConfig, store: FolderStore, stop: Stop, echo: Callable[[Event], None]
+    config: RunConfig,
+    store: FolderStore,
+    stop: Stop,
+    echo: Callable[[Event], None],
+    ranks: Ranks | None = None,
 ) -> Session | Finished:
     """Prepare or find everything, take the lease, restore the newest good checkpoint.
 
@@ -139,7 +147,7 @@ def open_session(
     folder = store.root
     compare(stored_config(folder), config, folder)
     host.be_gentle()
-    arithmetic = trainee.set_up_torch(config)
+    arithmetic = trainee.set_up_torch(config, ranks.place.count if ranks else 1)
     journal = Journal(folder / JOURNAL, echo)
     log = RunLog(store)
     durable = durable_store.look(config, folder, log, journal)
@@ -155,11 +163,11 @@ def open_session(
         durable_store.bring_corpus(durable, store, begun.corpus)
     made = inputs.obtain(config, folder, journal, store.disk, begun)
     plan = planning.plan_of(config, made.corpus)
-    ready = trainee.load(config, arithmetic, made, plan, journal)
+    ready = trainee.load(config, arithmetic, made, plan, journal, ranks)
     durable_store.hold(durable, config, log, folder)
     if begun is None and durable and durable.newest:
         # Another machine began this very run while we waited for the lease: what it has done is not done again.
-        return open_session(config, store, stop, echo)
+        return open_session(config, store, stop, echo, ranks)
     loader = Loader(made.corpus, plan, active=ready.forward.active is not None)
     run = Session(
         config=config,
@@ -172,12 +180,13 @@ def open_session(
         plan=plan,
         loader=loader,
         forward=ready.forward,
-        optimizer=optimizer.build(ready.forward.model.named_parameters(), config.training),
+        optimizer=optimizer.build(ready.forward.trained(), config.training),
         scaler=arithmetic.scaler(),
         small_files=ready.small_files,
         about=ready.about,
         state=TrainState(ready.fit.microbatch_tokens, ready.fit.checkpointing),
         feed=trainee.feed_of(ready.forward, config, loader),
+        ranks=ranks,
         graphs=trainee.graphs_of(ready.forward, config, lambda words: journal.append(Warned(message=words))),
         replication=Replication(folder, durable.url, durable.owner, journal) if durable else None,
     )
@@ -188,6 +197,7 @@ def open_session(
     # Not before: a checkpoint of other data is refused, and then nothing of the run may have changed.
     _write_root(run, store.disk)
     run.forward = trainee.as_stored(run.forward, config, run.state)
+    short_memory.take_note(run)
     if ready.fit.warning and not begun:
         journal.append(Warned(message=ready.fit.warning))
     _announce(run, begun)
@@ -250,7 +260,9 @@ def _announce(run: Session, restored: CheckpointRecord | None) -> None:
             store=run.replication.url if run.replication else "",
             pairs_per_step=run.plan.pairs_per_step,
             microbatch_tokens=run.state.microbatch_tokens,
-            rows=len(run.model.lm_head.weight),
+            rows=run.forward.rows,
+            ranks=run.ranks.place.count if run.ranks else 1,
+            parallel=run.forward.parallel.name if run.forward.parallel else "",
         )
     )
     if run.stop.limit and run.stop.until:

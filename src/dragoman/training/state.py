@@ -15,7 +15,8 @@ live ones or a copy makes no difference here (`snapshot.py`).
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from dragoman.config import RunConfig
 from dragoman.errors import Damaged
 from dragoman.model import nllb
 from dragoman.model.derived import Derived, Frozen, num_bytes, parts
+from dragoman.model.pieces import Pieces
 from dragoman.store.disk import Disk
 from dragoman.store.record import FileEntry
 from dragoman.training import optimizer as adamw
@@ -97,10 +99,11 @@ def tensors(forward: Forward, optimizer: torch.optim.Optimizer) -> Tensors:
     """All tensors that a checkpoint holds, as training has them: the optimizer's step changes them, nothing else."""
     held: dict[str, Mapping[str, Tensor | Derived]] = {
         WEIGHTS: weights(forward),
-        MOMENTS: dict(adamw.moments(optimizer, forward.model.named_parameters())),
+        MOMENTS: moments(forward, optimizer),
     }
     if forward.lora:
-        held |= {ADAPTER: forward.lora.tensors(), FROZEN: forward.lora.frozen()}
+        plain = {name: saved(forward, name, tensor) for name, tensor in nllb.weights(forward.model)}
+        held |= {ADAPTER: forward.lora.tensors(), FROZEN: forward.lora.frozen(plain)}
     return held
 
 
@@ -118,22 +121,21 @@ def small_files(state: TrainState, beside: dict[str, bytes], config: RunConfig) 
     }
 
 
-def write(disk: Disk, folder: Path, small: dict[str, bytes], large: Tensors, updates: int) -> dict[str, FileEntry]:
+def write(
+    disk: Disk, folder: Path, small: dict[str, bytes], large: Mapping[str, Iterable[bytes | memoryview]]
+) -> dict[str, FileEntry]:
     """Write all files of a checkpoint into `folder`, each fsynced.
 
     Args:
         disk: Takes every change.
         folder: An empty folder of the store's staging.
         small: From `small_files`.
-        large: From `tensors`, or a copy; stored in their own precision.
-        updates: Optimizer updates that made the moments.
+        large: From `files_of`.
 
     Raises:
         OSError: The disk failed; nothing outside `folder` was touched.
     """
-    contents: dict[str, Iterable[Any]] = {name: [content] for name, content in small.items()}
-    metadata = {MOMENTS: {"updates": str(updates)}}
-    contents |= {name: safetensors_chunks(named, metadata.get(name, {"format": "pt"})) for name, named in large.items()}
+    contents: dict[str, Iterable[Any]] = {**{name: [content] for name, content in small.items()}, **large}
     folders = sorted({(folder / name).parent for name in contents})
     for each in folders:
         disk.make_folders(each)
@@ -143,17 +145,50 @@ def write(disk: Disk, folder: Path, small: dict[str, bytes], large: Tensors, upd
     return files
 
 
+def files_of(large: Tensors, updates: int) -> dict[str, Iterator[bytes | memoryview]]:
+    """The files of these tensors, a chunk at a time; each chunk is made when it is asked for.
+
+    Args:
+        large: From `tensors`, or a copy; stored in their own precision.
+        updates: Optimizer updates that made the moments.
+    """
+    metadata = {MOMENTS: {"updates": str(updates)}}
+    return {name: safetensors_chunks(named, metadata.get(name, {"format": "pt"})) for name, named in large.items()}
+
+
+def send(large: Tensors) -> None:
+    """On another rank than the first: send what this one holds of a checkpoint's tensors."""
+    for named in large.values():
+        for tensor in named.values():
+            if not isinstance(tensor, Tensor):
+                for _ in parts(tensor):
+                    pass
+
+
 def weights(forward: Forward) -> Mapping[str, Tensor | Derived]:
     """Every weight of the whole model, by the name under which it is saved; put together when it is."""
     plain = dict(nllb.weights(forward.model))
-    found: dict[str, Tensor | Derived] = {**plain}
+    embedding = plain[nllb.EMBEDDING]
+    held = {name: saved(forward, name, tensor) for name, tensor in plain.items()}
+    found: dict[str, Tensor | Derived] = {**held}
     if forward.lora:
-        found = {**{name: Frozen(tensor) for name, tensor in plain.items()}, **forward.lora.merged()}
+        found = {**{name: Frozen(tensor) for name, tensor in held.items()}, **forward.lora.merged(held)}
     if forward.new_rows:
-        found[nllb.EMBEDDING] = plain[nllb.EMBEDDING]
+        found[nllb.EMBEDDING] = embedding
     if forward.active:
-        found[nllb.EMBEDDING] = forward.active.spread(plain[nllb.EMBEDDING])
+        found[nllb.EMBEDDING] = forward.active.spread(embedding)
     return found
+
+
+def moments(forward: Forward, optimizer: torch.optim.Optimizer) -> dict[str, Tensor | Pieces]:
+    """What the optimizers of all ranks remember, by what it is and the name of the weight."""
+    found = adamw.moments(optimizer, forward.trained())
+    return {full: saved(forward, full.partition(".")[2], tensor) for full, tensor in found}
+
+
+def saved(forward: Forward, name: str, tensor: Tensor) -> Tensor | Pieces:
+    """A weight or moment as this process holds it, for a checkpoint."""
+    return forward.parallel.saved(name, tensor) if forward.parallel else tensor
 
 
 def load_weights(forward: Forward, saved: Mapping[str, Tensor]) -> None:
@@ -162,32 +197,57 @@ def load_weights(forward: Forward, saved: Mapping[str, Tensor]) -> None:
         for name, weight in nllb.weights(forward.model):
             if forward.active and name == nllb.EMBEDDING:
                 forward.active.take(saved[name], weight)
+            elif forward.parallel:
+                forward.parallel.mine_of(weight).copy_(forward.parallel.mine(name, saved[name]))
             else:
                 weight.copy_(saved[name])
 
 
-def restore(folder: Path, forward: Forward, optimizer: torch.optim.Optimizer) -> TrainState:
-    """Put a verified checkpoint into model and optimizer, in place.
+def restart(forward: Forward, optimizer: torch.optim.Optimizer, base: Mapping[str, Tensor]) -> None:
+    """As before the first step, with the weights of the base model."""
+    load_weights(forward, base)
+    if forward.lora:
+        forward.lora.restart()
+    optimizer.state.clear()
+
+
+def read(folder: Path) -> TrainState:
+    """The position of a verified checkpoint, and all else that is no tensor."""
+    stored = json.loads((folder / STATE).read_text("utf-8"))
+    for name in ("out_of_memory", "losses"):
+        stored[name] = [tuple(entry) for entry in stored[name]]
+    return TrainState(**stored)
+
+
+def restore(
+    forward: Forward,
+    optimizer: torch.optim.Optimizer,
+    updates: int,
+    opened: Callable[[str], Mapping[str, Tensor]],
+) -> None:
+    """Put the tensors of a verified checkpoint into model and optimizer, in place.
+
+    Args:
+        forward: Its model takes the weights.
+        optimizer: Takes the moments.
+        updates: Optimizer updates that made them.
+        opened: Gives the tensors of a file.
 
     Raises:
         Damaged: The files do not belong to this model.
     """
-    stored = json.loads((folder / STATE).read_text("utf-8"))
-    for name in ("out_of_memory", "losses"):
-        stored[name] = [tuple(entry) for entry in stored[name]]
-    state = TrainState(**stored)
-    saved: Mapping[str, Tensor] = Stored(folder / WEIGHTS)
+    stored = opened(WEIGHTS)
     names = {name for name, _ in nllb.weights(forward.model)}
-    if saved.keys() != names:
-        odd = sorted(saved.keys() ^ names)[0]
-        raise Damaged(f"{folder / WEIGHTS}: holds another model ({odd})", "--model as in the run's config.yaml")
+    if stored.keys() != names:
+        odd = sorted(stored.keys() ^ names)[0]
+        raise Damaged(f"{WEIGHTS} of the checkpoint holds another model ({odd})", "--model as in the run's config.yaml")
     if forward.lora:
-        saved = {**saved, **Stored(folder / FROZEN)}
-        forward.lora.take(Stored(folder / ADAPTER))
-    load_weights(forward, saved)
-    moments = Stored(folder / MOMENTS) if state.updates else {}
-    adamw.restore_moments(optimizer, forward.model.named_parameters(), moments, state.updates)
-    return state
+        stored = ChainMap(opened(FROZEN), stored)  # pyright: ignore[reportArgumentType]  only read
+        forward.lora.take(opened(ADAPTER))
+    load_weights(forward, stored)
+    remembered = opened(MOMENTS) if updates else {}
+    mine = forward.parallel.mine if forward.parallel else lambda name, whole: whole
+    adamw.restore_moments(optimizer, forward.trained(), remembered, updates, mine)
 
 
 class Stored(Mapping[str, Tensor]):

@@ -87,35 +87,60 @@ def train_step(
     negatives = batches.negatives.on(device) if batches.negatives else None
     divisor = graphs.divisor.fill_(tokens) if graphs else tokens
 
-    def computed(ready: Ready, negatives: Negatives | None) -> Tensor:
-        return forward.backward(ready, negatives, lambda objective: scaler.scale(objective / divisor)).plain
+    def computed(ready: Ready, negatives: Negatives | None, *, is_last: bool = True, weight: float = 1.0) -> Tensor:
+        def scaled(objective: Tensor) -> Tensor:
+            return scaler.scale(objective * weight / divisor if weight != 1 else objective / divisor)
+
+        return forward.backward(ready, negatives, scaled, is_last=is_last).plain
 
     if graphs:
         graphs.zero_gradients()
     else:
-        optimizer.zero_grad(set_to_none=True)
+        forget_gradients(forward, optimizer)
+    num_passes = len(batches.parts) + len(batches.idle)
     # Around all microbatches, so that weights are turned into halves once; a graph does that for itself.
     with _cpu_memory_errors(), nullcontext() if graphs else forward.arithmetic.autocast():
-        for start, ready in batches.parts:
+        for number, (start, ready) in enumerate(batches.parts):
 
             def seed(start: int = start) -> None:
                 device_seed(device, seed_of(training.seed, step, start))
 
             if graphs and ready.shape and not forward.checkpointing:
-                nats += graphs.run(ready, negatives, computed, seed, is_first=start == 0)
+                nats += graphs.run(ready, negatives, computed, seed, is_first=number == 0)
             else:
                 seed()
-                nats += computed(ready, negatives)
+                nats += computed(ready, negatives, is_last=number == num_passes - 1)
+        for number, ready in enumerate(batches.idle, len(batches.parts)):
+            computed(ready, negatives, is_last=number == num_passes - 1, weight=0.0)
     if forward.new_rows:
         forward.new_rows.take_gradient()
+    if forward.parallel:
+        forward.parallel.add_gradients()
+        forward.parallel.add(nats)
+        if scaler.is_enabled():
+            forward.parallel.share_overflow()
     scaler.unscale_(optimizer)
-    norm = torch.nn.utils.clip_grad_norm_(forward.model.parameters(), training.clip_norm)
+    norm = clipped(forward, training.clip_norm)
     finite = torch.isfinite(norm) & torch.isfinite(nats)
     before_update()
     for group in optimizer.param_groups:
         group["lr"] = rate
     _update(optimizer, scaler, finite)
     return StepResult(nats, tokens, norm, finite, scaler.scale(torch.ones((), device=device)))
+
+
+def forget_gradients(forward: Forward, optimizer: torch.optim.Optimizer) -> None:
+    """As before the first microbatch of a step."""
+    optimizer.zero_grad(set_to_none=True)
+    if forward.parallel:
+        forward.parallel.forget_gradients()
+
+
+def clipped(forward: Forward, most: float) -> Tensor:
+    """Clip the gradients of the whole model, wherever its parts are; their norm before."""
+    if forward.parallel:
+        return forward.parallel.clip(most)
+    return torch.nn.utils.clip_grad_norm_(forward.model.parameters(), most)
 
 
 def _update(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, finite: Tensor) -> None:

@@ -23,8 +23,13 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Stop:
     """Asked after every step. Use as a context manager in the main thread."""
 
-    def __init__(self, limit: TimeLimit | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, limit: TimeLimit | None, clock: Callable[[], float] = time.monotonic, *, speaks: bool = True
+    ) -> None:
         self.clock = clock
+        self.told = ""
+        """Why another rank of this session wants to stop; empty while none does."""
+        self._speaks = speaks
         self.limit = limit
         """When the session must be over; None when it may last."""
         self.deadline = clock() + limit.seconds - limit.margin_seconds if limit else None
@@ -49,6 +54,8 @@ class Stop:
         """
         if self.received:
             return self.received.name
+        if self.told:
+            return self.told
         if self.deadline is None or self.limit is None:
             return ""
         needed = (3 if self.is_saving else 2) * self.save_seconds + 1.5 * self.upload_seconds + step_seconds
@@ -67,6 +74,8 @@ class Stop:
         if not self.has_work:
             os.write(2, f"\n{self.received.name}: stopped before the first step of this session\n".encode())
             raise SystemExit(ExitCode.RESUME_ME)
+        if not self._speaks:
+            return
         # Not through the display: it may be in the middle of a line, or hold its lock.
         os.write(2, f"\n{self.received.name}: will save and stop; once more ends at once\n".encode())
 
