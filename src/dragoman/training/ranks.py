@@ -19,7 +19,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from dragoman.errors import InputError, RankLost
-from dragoman.host import Rank
+from dragoman.host import cluster
+from dragoman.host.cluster import Rank
 from dragoman.model.pieces import Peers
 from dragoman.training.watch import Watch
 
@@ -210,6 +211,7 @@ def joined(place: Rank, config: str | None, leave: Callable[[str], None]) -> Ite
     """
     from torch.distributed.rendezvous import rendezvous
 
+    cluster.know_meeting_place()
     try:
         store, _, _ = next(iter(rendezvous("env://", place.number, place.count, timeout=MEETING)))
         if config is not None:

@@ -17,7 +17,7 @@ from typing import Any
 import torch.distributed as dist
 
 from dragoman import host
-from dragoman.host import Rank
+from dragoman.host.cluster import Rank
 
 BEAT_SECONDS = 2.0
 SILENT_SECONDS = 30.0
