@@ -23,7 +23,7 @@ from dragoman.host.cluster import Rank
 LEAVE_SECONDS = 75.0
 """Ranks notice a loss within half a minute, and may finish a save; then they are ended."""
 FOLLOW_SECONDS = 5.0
-"""After the first rank ended as it wanted to, the others have nothing left to do."""
+"""When the first rank has ended by itself the others have nothing left to do, or wait for it in vain."""
 LOOK_SECONDS = 0.1
 PAUSE_SECONDS = 1.0
 """Before the ranks are started again; twice as long each time."""
@@ -94,7 +94,7 @@ def run(
     meeting = _meeting(config)
     with _Signals() as signals:
         restart = 0
-        while True:
+        while not signals.received:
             crew = Crew.started(words, meeting(), signals)
             code, reason = crew.watched()
             if not reason:
@@ -107,6 +107,7 @@ def run(
             noted(reason, restart)
             say(f"{reason}: the ranks start again, {restart} of {config.ranks.max_restarts}")
             signals.wait(PAUSE_SECONDS * 2 ** (restart - 1))
+        return ExitCode.RESUME_ME
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,8 @@ class Crew:
             process = subprocess.Popen(command, env=environment, start_new_session=True)
             crew.processes[rank] = process
             signals.processes.append(process)
+            if signals.received:  # between two starts: nobody was there to be told
+                process.send_signal(signal.SIGTERM)
         return crew
 
     def watched(self) -> tuple[int, str]:
@@ -209,8 +212,10 @@ class Crew:
                 self._ended[rank] = code
                 if code not in OBEYED and not lost:
                     lost = _in_words(rank, code)
-                if lost or rank.number == 0:
-                    until = min(until, time.monotonic() + (LEAVE_SECONDS if lost else FOLLOW_SECONDS))
+                if rank.number == 0 and code in OBEYED:
+                    until = min(until, time.monotonic() + FOLLOW_SECONDS)
+                elif lost or code == ExitCode.BAD_INPUT:
+                    until = min(until, time.monotonic() + LEAVE_SECONDS)
             if time.monotonic() >= until:
                 self._end()
             time.sleep(LOOK_SECONDS)
@@ -218,6 +223,8 @@ class Crew:
         code = self._ended[first]
         if first.number == 0 and code in OBEYED:
             return code, ""  # it knew how the session ended; what became of the others later is no loss
+        if ExitCode.BAD_INPUT in self._ended.values():
+            return ExitCode.BAD_INPUT, ""  # something of its machine, which that rank has said
         if lost:
             return next((code for code in self._ended.values() if code == ExitCode.BUG), int(ExitCode.RESUME_ME)), lost
         return code, ""
