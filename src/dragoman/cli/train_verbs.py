@@ -102,7 +102,8 @@ def resume(
 
     Of the options below these may be new: --max-hours --deadline --platform --save-steps --save-minutes --keep
     --log-steps --single-writer --gradient-checkpointing --store --hub-model-id --public --store-data --lease-minutes
-    --drain-minutes --snapshot --upload-megabytes --commits-per-hour --prepare-processes.
+    --drain-minutes --snapshot --upload-megabytes --commits-per-hour --prepare-processes --devices --nodes --node-rank
+    --main-address --parallel --offload --max-restarts.
     The others make another run, and are refused when they differ. --output says where a run from a store goes.
 
     Examples:
