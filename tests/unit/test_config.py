@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dragoman.config import FIELDS, SECTIONS, MachineConfig, RunConfig, StoreConfig, differences, from_flat, may_change
+from dragoman.config import (
+    FIELDS,
+    SECTIONS,
+    MachineConfig,
+    RanksConfig,
+    RunConfig,
+    StoreConfig,
+    differences,
+    from_flat,
+    may_change,
+)
 
 # A value of every field that differs from its default, as the user would write it in JSON.
 OTHER: dict[str, Any] = {
@@ -91,6 +101,13 @@ OTHER: dict[str, Any] = {
     "eval_samples": 8,
     "num_beams": 3,
     "log_steps": 1,
+    "devices": 2,
+    "nodes": 2,
+    "node_rank": 0,
+    "main_address": "10.0.0.4:29500",
+    "parallel": "fsdp",
+    "offload": True,
+    "max_restarts": 1,
 }
 
 
@@ -128,12 +145,9 @@ def test_the_digest_changes_exactly_with_fields_that_may_not_change(name: str) -
 def test_what_may_change_does_not_touch_what_is_learned() -> None:
     free = {name for name in FIELDS if may_change(name)}
     saving = {"output", "save_steps", "save_minutes", "snapshot", "keep", "resume", "single_writer"}
-    assert free == saving | set(StoreConfig.model_fields) | set(MachineConfig.model_fields) | {
-        "max_hours",
-        "log_steps",
-        "gradient_checkpointing",
-        "prepare_processes",
-    }
+    others = {"max_hours", "log_steps", "gradient_checkpointing", "prepare_processes"}
+    sections = (StoreConfig, MachineConfig, RanksConfig)
+    assert free == saving | others | {name for section in sections for name in section.model_fields}
 
 
 def _values(name: str) -> st.SearchStrategy[Any]:

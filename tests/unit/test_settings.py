@@ -208,7 +208,7 @@ def test_a_wrong_value_that_was_outdone_does_not_matter(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("words", "fragments"),
     [
-        (["--precision", "fp61"], ["--precision: 'fp61'", "did you mean fp16?", "auto | fp32 | bf16 | fp16"]),
+        (["--precision", "fp61"], ["--precision: 'fp61'", "did you mean fp64?", "auto | fp32 | bf16 | fp16 | fp64"]),
         (["--schedule", "zzz"], ["--schedule: 'zzz'", "linear | cosine | inverse-sqrt | constant"]),
         (["--epochs", "many"], ["--epochs: 'many' is not a number"]),
         (["--epochs", "inf"], ["--epochs", "finite"]),

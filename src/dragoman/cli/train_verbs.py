@@ -12,6 +12,7 @@ from dragoman.cli import output, reports, settings
 from dragoman.cli.grammar import TRAIN, AsJson, ConfigFile, Options, app, verb
 from dragoman.config import RunConfig
 from dragoman.errors import ExitCode, InputError, RankLost
+from dragoman.host import cluster
 
 
 @verb(app, TRAIN)
@@ -80,7 +81,7 @@ def train(*, options: Options = RunConfig(), config: ConfigFile = None) -> ExitC
 
         dragoman train -c run.yaml --max-hours 2
     """
-    if (place := host.rank()) and place.number:
+    if (place := cluster.rank()) and place.number:
         return _follow(place)
     loaded = settings.load(options, config)
     if (resumed := loaded.store.resume_from_checkpoint) is None:
@@ -101,7 +102,8 @@ def resume(
 
     Of the options below these may be new: --max-hours --deadline --platform --save-steps --save-minutes --keep
     --log-steps --single-writer --gradient-checkpointing --store --hub-model-id --public --store-data --lease-minutes
-    --drain-minutes --snapshot --upload-megabytes --commits-per-hour --prepare-processes.
+    --drain-minutes --snapshot --upload-megabytes --commits-per-hour --prepare-processes --devices --nodes --node-rank
+    --main-address --parallel --offload --max-restarts.
     The others make another run, and are refused when they differ. --output says where a run from a store goes.
 
     Examples:
@@ -114,7 +116,7 @@ def resume(
     """
     from dragoman.checkpoint.run_folder import stored_config
 
-    if (place := host.rank()) and place.number:
+    if (place := cluster.rank()) and place.number:
         return _follow(place)
     folder = Path(run).expanduser()
     stored = stored_config(folder)
@@ -243,7 +245,7 @@ def _noted(config: RunConfig) -> Callable[[str, int], None]:
     return note
 
 
-def _follow(place: host.Rank) -> ExitCode:
+def _follow(place: cluster.Rank) -> ExitCode:
     """The part of every rank but the first; what goes wrong is said by that one, or by who started both."""
     host.be_gentle()
     from dragoman.training import following

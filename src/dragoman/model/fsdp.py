@@ -2,8 +2,8 @@
 
 A layer is put together where it is computed, and its gradient is given out again. The
 optimizer of a rank changes its rows as plain tensors, which lie where FSDP2 keeps them.
-The embedding, the last norms and adapters are whole on every rank: beside the layers they
-are small, or, as the embedding, needed whole in every microbatch.
+The embedding, norms and adapters are whole on every rank: beside the layers they are
+small, or, as the embedding, needed whole in every microbatch.
 """
 
 import copy
@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from dragoman.model import packed
+from dragoman.model import nllb, packed
 from dragoman.model.parallel import Made, Named, add
 from dragoman.model.pieces import Peers, Pieces, rows_of
 
@@ -55,7 +55,7 @@ class Parts:
         }
         self._layers: list[Any] = [*model.model.encoder.layers, *model.model.decoder.layers]
         self._names = {name for name, _ in model.named_parameters() if _is_cut(name)}
-        self._shapes = {name: part.shape for name, part in model.named_parameters()}
+        self._shapes = {nllb.saved_name(name): part.shape for name, part in model.named_parameters() if _is_cut(name)}
         for layer in self._layers:
             peers.make_equal(layer)
             fully_shard(layer, **options)
@@ -65,6 +65,7 @@ class Parts:
         packed.as_forward(root)
         for part in (root, *self._layers):
             part.set_gradient_divide_factor(1.0)
+            part.set_force_sum_reduction_for_comms(True)  # FSDP2 would multiply by one on the way, which gloo cannot
         self._mirrors = {
             name: nn.Parameter(_local(part), requires_grad=part.requires_grad)
             for name, part in model.named_parameters()
@@ -145,13 +146,13 @@ class Parts:
 
     def saved(self, name: str, tensor: Tensor) -> Tensor | Pieces:
         """Rows that the first rank gathers, or the tensor itself."""
-        if name not in self._names:
+        if name not in self._shapes:
             return tensor
         return Pieces(_local(tensor), self._shapes[name], self.peers)
 
     def mine(self, name: str, whole: Tensor) -> Tensor:
         """The rows of this rank."""
-        if name not in self._names:
+        if name not in self._shapes:
             return whole
         start, stop = rows_of(len(whole), self.peers.number, self.peers.count)
         return whole[start:stop]
@@ -177,8 +178,11 @@ def _fill(empty: nn.Module, model: nn.Module | None) -> None:
 
 
 def _is_cut(name: str) -> bool:
-    """Whether FSDP2 divides a parameter: those of the layers, without adapters."""
-    return ".layers." in name and ".lora_" not in name
+    """Whether FSDP2 divides a parameter: those of the layers, without adapters, and without norms.
+
+    Norms are computed in float32 whatever the precision, and FSDP2 would bring their weights in halves.
+    """
+    return ".layers." in name and ".lora_" not in name and "layer_norm" not in name
 
 
 def _local(tensor: Any) -> Tensor:

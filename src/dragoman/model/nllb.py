@@ -246,7 +246,12 @@ def weights(model: "M2M100ForConditionalGeneration") -> "Iterator[tuple[str, Ten
     """
     for name, parameter in model.named_parameters(remove_duplicate=True):
         if ".lora_" not in name:
-            yield name.replace(".base_layer.", "."), parameter.detach()
+            yield saved_name(name), parameter.detach()
+
+
+def saved_name(name: str) -> str:
+    """Under which a parameter is saved: peft puts a matrix that has adapters one module deeper."""
+    return name.replace(".base_layer.", ".")
 
 
 def model_files(

@@ -15,16 +15,15 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-from dragoman import host
 from dragoman.config import RunConfig
 from dragoman.errors import ExitCode, InputError
-from dragoman.host import Rank
+from dragoman.host import cluster
+from dragoman.host.cluster import Rank
 
-PORT = 29500
 LEAVE_SECONDS = 75.0
 """Ranks notice a loss within half a minute, and may finish a save; then they are ended."""
 FOLLOW_SECONDS = 5.0
-"""After the first rank ended as it wanted to, the others have nothing left to do."""
+"""When the first rank has ended by itself the others have nothing left to do, or wait for it in vain."""
 LOOK_SECONDS = 0.1
 PAUSE_SECONDS = 1.0
 """Before the ranks are started again; twice as long each time."""
@@ -47,7 +46,7 @@ def check(config: RunConfig) -> None:
     if config.training.precision == "fp64" and device != "cpu":
         raise InputError("--precision fp64 is for proofs on a CPU", "with --device cpu")
     if ranks.node_rank is not None and ranks.node_rank >= ranks.nodes:
-        raise InputError(f"--node-rank {ranks.node_rank}: machines are counted from 0 to {ranks.nodes - 1}", "--nodes")
+        raise _no_machine(ranks.node_rank, ranks.nodes)
 
 
 def local_count(config: RunConfig) -> int:
@@ -56,7 +55,7 @@ def local_count(config: RunConfig) -> int:
     Raises:
         InputError: There are not so many GPUs.
     """
-    wanted, gpus = config.ranks.devices, 0 if config.training.device == "cpu" else host.num_gpus()
+    wanted, gpus = config.ranks.devices, 0 if config.training.device == "cpu" else cluster.num_gpus()
     if config.training.device == "cpu" or (gpus == 0 and config.training.device == "auto"):
         return wanted or 1
     if wanted and gpus and wanted > gpus:
@@ -71,7 +70,7 @@ def is_needed(config: RunConfig) -> bool:
         InputError: There are not so many GPUs.
     """
     check(config)
-    place = host.rank()  # some machines tell every process that it is the only one
+    place = cluster.rank()  # some machines tell every process that it is the only one
     return (place is None or place.count == 1) and local_count(config) * config.ranks.nodes > 1
 
 
@@ -95,7 +94,7 @@ def run(
     meeting = _meeting(config)
     with _Signals() as signals:
         restart = 0
-        while True:
+        while not signals.received:
             crew = Crew.started(words, meeting(), signals)
             code, reason = crew.watched()
             if not reason:
@@ -108,6 +107,7 @@ def run(
             noted(reason, restart)
             say(f"{reason}: the ranks start again, {restart} of {config.ranks.max_restarts}")
             signals.wait(PAUSE_SECONDS * 2 ** (restart - 1))
+        return ExitCode.RESUME_ME
 
 
 @dataclass(frozen=True)
@@ -126,18 +126,24 @@ def _meeting(config: RunConfig) -> Callable[[], Meeting]:
     if nodes == 1:
         ranks = _ranks(0, count, 1)
         interface = "lo" if sys.platform == "linux" else None
-        return lambda: Meeting(ranks, "127.0.0.1", host.free_port(), interface)
-    number = config.ranks.node_rank if config.ranks.node_rank is not None else host.node_rank()
-    place = config.ranks.main_address or host.main_host()
+        return lambda: Meeting(ranks, "127.0.0.1", cluster.free_port(), interface)
+    number = config.ranks.node_rank if config.ranks.node_rank is not None else cluster.node_rank()
+    place = config.ranks.main_address or cluster.main_host()
     if number is None:
         raise InputError(f"--nodes {nodes}: which machine is this one?", f"--node-rank 0 to {nodes - 1}")
+    if number >= nodes:
+        raise _no_machine(number, nodes)
     if place is None:
         raise InputError(f"--nodes {nodes}: where is machine 0?", "--main-address HOST of machine 0")
     address, _, port = place.partition(":")
-    if port and not port.isdigit():
-        raise InputError(f"--main-address {place}: {port} is no port", f"--main-address {address}:{PORT}")
+    if port and not (port.isdecimal() and 0 < int(port) < 1 << 16):
+        raise InputError(f"--main-address {place}: {port} is no port", f"--main-address {address}:{cluster.PORT}")
     ranks = _ranks(number, count, nodes)
-    return lambda: Meeting(ranks, address, int(port or PORT), host.interface_towards(address))
+    return lambda: Meeting(ranks, address, int(port or cluster.PORT), cluster.interface_towards(address))
+
+
+def _no_machine(number: int, nodes: int) -> InputError:
+    return InputError(f"--node-rank {number}: machines are counted from 0 to {nodes - 1}", f"--nodes {number + 1}")
 
 
 def _ranks(node: int, count: int, nodes: int) -> tuple[Rank, ...]:
@@ -186,12 +192,14 @@ class Crew:
         """Start every rank, with the same words."""
         crew = Crew({})
         for rank in meeting.ranks:
-            environment = host.environment_of_rank(rank, meeting.address, meeting.port, meeting.interface)
+            environment = cluster.environment_of_rank(rank, meeting.address, meeting.port, meeting.interface)
             command = [sys.executable, "-m", "dragoman", *words]
             # A session of its own: a terminal would send Ctrl-C to all of them, beside what is handed on.
             process = subprocess.Popen(command, env=environment, start_new_session=True)
             crew.processes[rank] = process
             signals.processes.append(process)
+            if signals.received:  # between two starts: nobody was there to be told
+                process.send_signal(signal.SIGTERM)
         return crew
 
     def watched(self) -> tuple[int, str]:
@@ -204,8 +212,10 @@ class Crew:
                 self._ended[rank] = code
                 if code not in OBEYED and not lost:
                     lost = _in_words(rank, code)
-                if lost or rank.number == 0:
-                    until = min(until, time.monotonic() + (LEAVE_SECONDS if lost else FOLLOW_SECONDS))
+                if rank.number == 0 and code in OBEYED:
+                    until = min(until, time.monotonic() + FOLLOW_SECONDS)
+                elif lost or code == ExitCode.BAD_INPUT:
+                    until = min(until, time.monotonic() + LEAVE_SECONDS)
             if time.monotonic() >= until:
                 self._end()
             time.sleep(LOOK_SECONDS)
@@ -213,6 +223,8 @@ class Crew:
         code = self._ended[first]
         if first.number == 0 and code in OBEYED:
             return code, ""  # it knew how the session ended; what became of the others later is no loss
+        if ExitCode.BAD_INPUT in self._ended.values():
+            return ExitCode.BAD_INPUT, ""  # something of its machine, which that rank has said
         if lost:
             return next((code for code in self._ended.values() if code == ExitCode.BUG), int(ExitCode.RESUME_ME)), lost
         return code, ""

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
-from dragoman import host
 from dragoman.checkpoint.run_folder import run_folder
 from dragoman.config import RunConfig
 from dragoman.errors import DragomanError, ExitCode, RankLost
+from dragoman.host import cluster
 from dragoman.journal import SessionEnded
 from dragoman.training import short_memory
 from dragoman.training.forward import Forward
@@ -26,7 +26,7 @@ def with_others(config: RunConfig) -> Iterator[Ranks | None]:
     Raises:
         RankLost: They do not come.
     """
-    place = host.rank()
+    place = cluster.rank()
     # One rank alone needs no others, unless somebody wants to see that nothing changes.
     if place is None or (place.count == 1 and config.ranks.parallel == "auto"):
         yield None

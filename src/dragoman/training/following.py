@@ -16,7 +16,7 @@ from dragoman.config import RunConfig, from_flat
 from dragoman.data import planning
 from dragoman.data.loader import Loader
 from dragoman.errors import ExitCode, RankLost
-from dragoman.host import Rank
+from dragoman.host.cluster import Rank
 from dragoman.training import fitting, optimizer, state, trainee
 from dragoman.training.forward import Forward
 from dragoman.training.ranks import Order, Ranks, joined, lost_ranks

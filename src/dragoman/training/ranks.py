@@ -20,7 +20,8 @@ from torch import Tensor
 
 from dragoman import host
 from dragoman.errors import InputError, RankLost
-from dragoman.host import Rank
+from dragoman.host import cluster
+from dragoman.host.cluster import Rank
 from dragoman.model.pieces import Peers
 from dragoman.training import watch
 from dragoman.training.watch import Watch
@@ -212,6 +213,7 @@ def joined(place: Rank, config: str | None, leave: Callable[[str], None]) -> Ite
     Raises:
         InputError: The others do not come, or there are fewer GPUs than ranks.
     """
+    cluster.know_meeting_place()
     try:
         store = _met(place)
         if config is not None:

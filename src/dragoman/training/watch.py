@@ -20,7 +20,7 @@ import torch.distributed as dist
 
 from dragoman import host
 from dragoman.errors import InputError
-from dragoman.host import Rank
+from dragoman.host.cluster import Rank
 
 BEAT_SECONDS = 2.0
 SILENT_SECONDS = 30.0

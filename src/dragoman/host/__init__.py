@@ -2,13 +2,11 @@
 
 import os
 import platform
-import re
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -27,6 +25,11 @@ def name(environ: Mapping[str, str] | None = None) -> str:
 def process_id() -> int:
     """This process's id."""
     return os.getpid()
+
+
+def parent_id() -> int:
+    """Id of the process that started this one; of another one when that is gone."""
+    return os.getppid()
 
 
 def system() -> str:
@@ -217,111 +220,3 @@ def _existing(path: Path) -> Path:
     while not path.exists() and path != path.parent:
         path = path.parent
     return path
-
-
-@dataclass(frozen=True)
-class Rank:
-    """Which of the processes of a session this is."""
-
-    number: int
-    """Counted over all machines; 0 tells the others what to do."""
-    count: int
-    local_number: int
-    """Counted on this machine: the GPU that it takes."""
-    local_count: int
-
-
-def rank(environ: Mapping[str, str] | None = None) -> Rank | None:
-    """What torchrun, `dragoman` itself or `srun` with a task for each GPU tell a process; None when it is alone.
-
-    Raises:
-        ValueError: A variable is not a number.
-    """
-    variables = os.environ if environ is None else environ
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    if "RANK" not in variables and int(variables.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
-        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE")
-    if names[0] not in variables:
-        return None
-    number, count = int(variables[names[0]]), int(variables.get(names[1], 1))
-    return Rank(number, count, int(variables.get(names[2], 0)), int(variables.get(names[3], 1)))
-
-
-def node_rank(environ: Mapping[str, str] | None = None) -> int | None:
-    """The number of this machine among those of a cluster, as SkyPilot or SLURM tell it; None when nobody does."""
-    variables = os.environ if environ is None else environ
-    told = variables.get("SKYPILOT_NODE_RANK") or variables.get("SLURM_NODEID")
-    return int(told) if told else None
-
-
-def main_host(environ: Mapping[str, str] | None = None) -> str | None:
-    """The address of machine 0 of a cluster, as SkyPilot or SLURM tell it; None when nobody does."""
-    variables = os.environ if environ is None else environ
-    if addresses := variables.get("SKYPILOT_NODE_IPS", "").split():
-        return addresses[0]
-    if listed := variables.get("SLURM_STEP_NODELIST") or variables.get("SLURM_JOB_NODELIST"):
-        # `node[003-010,12],other`: the first one.
-        return re.sub(r"\[(\w+)[^\]]*\].*", r"\1", listed).split(",")[0]
-    return None
-
-
-def num_gpus(environ: Mapping[str, str] | None = None) -> int:
-    """GPUs that a process here would see."""
-    variables = os.environ if environ is None else environ
-    chosen = variables.get("CUDA_VISIBLE_DEVICES")
-    if chosen is None:
-        return len(gpu_names())
-    return len([part for part in chosen.split(",") if part.strip() not in ("", "-1")])
-
-
-def free_port() -> int:
-    """A port of loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def interface_towards(address: str) -> str | None:
-    """Name of the network interface by which this machine reaches another, or has that address; None when unknown."""
-    import fcntl
-    import struct
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((address, 9))  # sends nothing
-        except OSError:
-            return None
-        own = socket.inet_aton(probe.getsockname()[0])
-        towards = socket.inet_aton(socket.gethostbyname(address))
-        found: str | None = None
-        for _, name in socket.if_nameindex():
-            try:
-                answer = fcntl.ioctl(probe, 0x8915, struct.pack("256s", name.encode()[:15]))  # SIOCGIFADDR
-            except OSError:
-                continue
-            if answer[20:24] == towards:
-                return name
-            if answer[20:24] == own:
-                found = name
-        return found
-
-
-def environment_of_rank(rank: Rank, address: str, port: int, interface: str | None) -> dict[str, str]:
-    """The environment of a rank that this process starts, as torchrun would set it."""
-    ours = {
-        "RANK": str(rank.number),
-        "WORLD_SIZE": str(rank.count),
-        "LOCAL_RANK": str(rank.local_number),
-        "LOCAL_WORLD_SIZE": str(rank.local_count),
-        "MASTER_ADDR": address,
-        "MASTER_PORT": str(port),
-    }
-    usual = {"OMP_NUM_THREADS": str(max(1, num_cores() // rank.local_count))}
-    if interface:
-        usual["GLOO_SOCKET_IFNAME"] = interface
-    return usual | dict(os.environ) | ours
-
-
-def parent_id() -> int:
-    """Id of the process that started this one; of another one when that is gone."""
-    return os.getppid()
