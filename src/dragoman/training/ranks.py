@@ -230,7 +230,7 @@ def joined(place: Rank, config: str | None, leave: Callable[[str], None]) -> Ite
         )
         words: Any = dist.new_group(backend="gloo", timeout=ANY_TIME)
         saving: Any = dist.new_group(backend="gloo", timeout=ANY_TIME)
-    watch = Watch.begun(place, store, leave)
+        watch = Watch.begun(place, store, leave)
     try:
         yield Ranks(place, Peers(place.number, place.count, kind, saving), watch, _words=words), config
     finally:
