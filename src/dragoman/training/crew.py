@@ -23,6 +23,8 @@ from dragoman.host import Rank
 PORT = 29500
 LEAVE_SECONDS = 75.0
 """Ranks notice a loss within half a minute, and may finish a save; then they are ended."""
+FOLLOW_SECONDS = 15.0
+"""Once the first rank has ended, the others have nothing to finish."""
 LOOK_SECONDS = 0.1
 PAUSE_SECONDS = 1.0
 """Before the ranks are started again; twice as long each time."""
@@ -202,7 +204,7 @@ class Crew:
                 if code not in OBEYED and not lost:
                     lost = _in_words(rank, code)
                 if lost or rank.number == 0:
-                    until = min(until, time.monotonic() + LEAVE_SECONDS)
+                    until = min(until, time.monotonic() + (LEAVE_SECONDS if rank.number else FOLLOW_SECONDS))
             if time.monotonic() >= until:
                 self._end()
             time.sleep(LOOK_SECONDS)
