@@ -47,6 +47,7 @@ class Row:
     restarts: int = 1
     """How many starts are to follow the first one; -1: any number."""
     pace: float = 0.0
+    pause: float = 1.0
     options: Mapping[str, object] = field(default_factory=dict[str, object])
     begins: bool = False
     """Whether the run begins from nothing, instead of from a checkpoint."""
@@ -68,6 +69,8 @@ class Outcome:
     lost_steps: int = 0
     difference: float | None = None
     """Largest relative difference of a weight or loss."""
+    each: list[tuple[str, float, int]] = field(default_factory=list[tuple[str, float, int]])
+    """Of each fault: its moment, the seconds until the next start, and how many steps were done then."""
     wrong: list[str] = field(default_factory=list[str])
     remarks: list[str] = field(default_factory=list[str])
     took: float = 0.0
@@ -124,7 +127,7 @@ def play(lab: Lab, row: Row) -> Outcome:
     """One session with the fault; another one without, where the first one was to end."""
     started, run, outcome = time.monotonic(), lab.run_of(row), Outcome(row.name, bound=row.bound)
     told: dict[str, object] = {"devices": row.devices, "parallel": row.parallel, **row.options}
-    with lab.machine(row.name, row.faults, pace=row.pace) as machine:
+    with lab.machine(row.name, row.faults, pace=row.pace, pause=row.pause) as machine:
         process = machine.start("said", lab.words(run, **told))
         ended = wait_until(lambda: process.exit_code is not None and not machine.alive(), WAIT_SECONDS)
         end = time.time()
@@ -155,33 +158,41 @@ def _look_at_marks(folder: Path, row: Row, outcome: Outcome, end: float) -> None
     found = marks(folder)
     lives = list(dict.fromkeys(each["life"] for each in found if each["kind"] == "began"))
     outcome.restarts = len(lives) - 1
-    struck = next((each for each in found if each["kind"] == "fault"), None)
-    if any(fault["at"] for fault in row.faults) and struck is None:
-        outcome.wrong.append("the fault did not happen")
-    if struck:
-        later = [each["time"] for each in found if each["kind"] == "began" and each["time"] > struck["time"]]
-        outcome.seconds = min(later, default=end) - struck["time"]
-        if outcome.seconds > row.bound:
-            outcome.wrong.append(f"{outcome.seconds:.0f} s, and {row.bound:.0f} s were allowed")
+    struck = [each for each in found if each["kind"] == "fault"]
+    if len(struck) < sum(bool(fault["at"]) for fault in row.faults):
+        outcome.wrong.append(f"{len(struck)} faults happened")
+    for one in struck:
+        later = [each["time"] for each in found if each["kind"] == "began" and each["time"] > one["time"]]
+        seconds = min(later, default=end) - one["time"]
+        outcome.each.append((row.faults[one["number"]]["at"], seconds, one["step"]))
+        outcome.seconds = max(seconds, outcome.seconds or 0.0)
+    if outcome.seconds and outcome.seconds > row.bound:
+        outcome.wrong.append(f"{outcome.seconds:.0f} s, and {row.bound:.0f} s were allowed")
     if row.restarts >= 0 and outcome.restarts != row.restarts:
         outcome.wrong.append(f"{outcome.restarts} restarts, not {row.restarts}")
 
 
 def judge(run: Path, like: Path, outcome: Outcome) -> None:
     """Compare the end of a run with that of another one, and count what it computed twice."""
-    reached, most = 0, 0
+    reached, most, limits = 0, 0, list[int]()
     for event in journal.read(run / "dragoman/journal.jsonl"):
         if event["kind"] == "session_started":
             most = max(most, reached - event["step"])
             reached = event["step"]
         elif event["kind"] == "step":
             reached = event["step"]
+        elif event["kind"] == "out_of_memory":
+            limits.append(event["microbatch_tokens"])
+        elif event["kind"] == "rolled_back":
+            outcome.remarks.append(f"rolled back from step {event['from_step']} to {event['to_step']}")
+    if limits:
+        outcome.remarks.append(f"recorded as out of memory: microbatches of {', then '.join(map(str, limits))} tokens")
     outcome.lost_steps = most
-    outcome.difference = difference(run, like)
-    if outcome.lost_steps > SAVE_STEPS:
+    outcome.difference = gap = difference(run, like)
+    if outcome.lost_steps >= 2 * SAVE_STEPS:
         outcome.wrong.append(f"{outcome.lost_steps} steps lost, an interval has {SAVE_STEPS}")
-    if not outcome.difference <= ALIKE:
-        outcome.wrong.append(f"another end than that of an undisturbed run: {outcome.difference:.1e}")
+    if not gap <= ALIKE:
+        outcome.wrong.append(f"another end than that of an undisturbed run: {gap:.1e}")
 
 
 def difference(run: Path, like: Path) -> float:

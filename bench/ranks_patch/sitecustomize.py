@@ -3,7 +3,8 @@
 Python imports this by itself in every process whose PYTHONPATH holds this folder. RANKS_PATCH
 is a JSON object; without it nothing is changed:
 
-    {"folder": where marks go, "pace": seconds after each step, "pairs": whether to note the pairs of each step,
+    {"folder": where marks go, "pace": seconds after each step, "pause": seconds before the first restart,
+     "pairs": whether to note the pairs of each step,
      "faults": [{"at": moment, "rank": who is there, "step": S, "nth": N, "do": deed, "victim": to whom}]}
 
 A fault happens once, however often the ranks start again: at the `nth` time that its rank
@@ -106,7 +107,7 @@ def before(owner: Any, name: str, moment: str, during: Callable[[], bool] = lamb
     setattr(owner, name, called)
 
 
-def stepping(module: ModuleType) -> None:
+def stepping(module: Any) -> None:
     """Count steps."""
     real = module.train_step
 
@@ -150,7 +151,7 @@ def computing(module: ModuleType) -> None:
             return real(self, ready, negatives, scaled, **kwargs)
         at("microbatch")
         if any(Now.done + 1 >= fault["step"] and len(ready.ids_N) > fault["tokens"] for fault in short):
-            mark("fault", number=-1, step=Now.done)
+            mark("fault", number=FAULTS.index(short[0]), step=Now.done)
             raise torch.OutOfMemoryError("as the bench wants it")
         if any(Now.done in fault["steps"] for fault in bad):
             return real(self, ready, negatives, lambda objective: scaled(objective) * float("nan"), **kwargs)
@@ -175,6 +176,11 @@ def feeding(module: ModuleType) -> None:
         module.Feed._made, module.Feed._parts = noted, noted_parts
 
 
+def waiting(module: Any) -> None:
+    """Shorter pauses before the ranks start again, for runs in which many faults follow each other."""
+    module.PAUSE_SECONDS = TOLD.get("pause", module.PAUSE_SECONDS)
+
+
 def writing(module: ModuleType) -> None:
     """The weights of a checkpoint, in the middle of their file."""
     real = module.Disk.write
@@ -191,7 +197,7 @@ def writing(module: ModuleType) -> None:
     module.Disk.write = write
 
 
-PATCHES: dict[str, Callable[[ModuleType], None]] = {
+PATCHES: dict[str, Callable[[Any], None]] = {
     "dragoman.training.loop": stepping,
     "dragoman.training.following": stepping,
     "dragoman.training.ranks": meeting,
@@ -200,6 +206,7 @@ PATCHES: dict[str, Callable[[ModuleType], None]] = {
     "dragoman.training.dev": lambda module: before(module, "loss", "evaluate"),
     "dragoman.model.pieces": lambda module: before(module.Pieces, "_gathered", "gather"),
     "dragoman.store.disk": writing,
+    "dragoman.training.crew": waiting,
 }
 
 
@@ -227,4 +234,4 @@ class Patching(importlib.abc.MetaPathFinder):
 if TOLD:
     sys.meta_path.insert(0, Patching())
     if "RANK" in os.environ:
-        mark("began", pid=os.getpid())
+        mark("began", pid=os.getpid(), interface=os.environ.get("GLOO_SOCKET_IFNAME", ""))
