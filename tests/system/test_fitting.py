@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from dragoman.errors import InputError
 from dragoman.journal import OutOfMemory, SessionStarted, Warned
 from dragoman.store.local import FolderStore
 from dragoman.training import fitting, loop
+from dragoman.training.feed import Feed, Share
+from dragoman.training.short_memory import smaller
 from tests.support.sessions import Lab, final, trained
 from tests.support.tiny import CPU, Tiny, make
 
@@ -136,6 +139,19 @@ def test_a_resume_is_exact_with_each_way_to_compute(
     assert lab.train(stopped, **options).outcome == "done"
     assert trained(lab.folder / stopped) == trained(lab.folder / whole)
     assert final(lab.folder / stopped) == final(lab.folder / whole)
+
+
+def test_what_did_not_fit_is_halved_from_what_a_rank_computed_not_from_the_whole_step(run: Tiny) -> None:
+    def most(feed: Feed, limit: int) -> int:
+        return max(int(run.loader.lengths(pairs).sum()) for pairs in feed.cut(0, limit))
+
+    costs: Any = SimpleNamespace(source=1, target=1, source_source=0, target_target=0, target_source=0)
+    shared = Share(1, 4, costs, in_step=False)
+    alone, one_of_four = Feed(run.loader, seed=1), Feed(run.loader, seed=1, share=shared)
+    assert most(one_of_four, 10**6) < most(alone, 10**6) / 2
+    for feed in (alone, one_of_four):
+        assert smaller(feed, 0, 10**6) == most(feed, 10**6) // 2
+    assert smaller(one_of_four, 0, 1) == 0, "one pair at a time already"
 
 
 def test_batch_tokens_means_so_many_target_tokens_on_average(tmp_path: Path) -> None:

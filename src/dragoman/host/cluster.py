@@ -116,6 +116,10 @@ def interface_towards(address: str) -> str | None:
         return found
 
 
+STARTER = "RANK_STARTER"
+"""Names the process that started a rank: when that one dies early, the rank has another parent before it can look."""
+
+
 def environment_of_rank(rank: Rank, address: str, port: int, interface: str | None) -> dict[str, str]:
     """The environment of a rank that this process starts, as torchrun would set it."""
     ours = {
@@ -125,11 +129,18 @@ def environment_of_rank(rank: Rank, address: str, port: int, interface: str | No
         "LOCAL_WORLD_SIZE": str(rank.local_count),
         "MASTER_ADDR": address,
         "MASTER_PORT": str(port),
+        STARTER: str(os.getpid()),
     }
     usual = {"OMP_NUM_THREADS": str(max(1, host.num_cores() // rank.local_count))}
     if interface:
         usual["GLOO_SOCKET_IFNAME"] = interface
     return usual | dict(os.environ) | ours
+
+
+def starter_id(environ: Mapping[str, str] | None = None) -> int:
+    """Id of the process that started this rank, which may be gone already."""
+    variables = os.environ if environ is None else environ
+    return int(variables.get(STARTER) or os.getppid())
 
 
 def know_meeting_place(environ: Mapping[str, str] | None = None) -> None:

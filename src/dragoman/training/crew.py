@@ -22,8 +22,8 @@ from dragoman.host.cluster import Rank
 
 LEAVE_SECONDS = 75.0
 """Ranks notice a loss within half a minute, and may finish a save; then they are ended."""
-FOLLOW_SECONDS = 5.0
-"""When the first rank has ended by itself the others have nothing left to do, or wait for it in vain."""
+FOLLOW_SECONDS = 15.0
+"""Once the first rank has ended, the others have nothing to finish."""
 LOOK_SECONDS = 0.1
 PAUSE_SECONDS = 1.0
 """Before the ranks are started again; twice as long each time."""
@@ -212,7 +212,7 @@ class Crew:
                 self._ended[rank] = code
                 if code not in OBEYED and not lost:
                     lost = _in_words(rank, code)
-                if rank.number == 0 and code in OBEYED:
+                if rank.number == 0:
                     until = min(until, time.monotonic() + FOLLOW_SECONDS)
                 elif lost or code == ExitCode.BAD_INPUT:
                     until = min(until, time.monotonic() + LEAVE_SECONDS)

@@ -130,19 +130,30 @@ class Feed:
             self._next = (step + 1, limit), self._thread.submit(self._made, step + 1, limit)
         return found
 
+    def cut(self, step: int, limit: int) -> list[Ids]:
+        """The pairs of each microbatch of `step`, on all ranks."""
+        indices = self.loader.batch(step)
+        return [indices[share][part] for share in self._shares(indices) for part in self._cut(indices[share], limit)]
+
     def _made(self, step: int, limit: int) -> Batches:
         indices = self.loader.batch(step)
         negatives = self.active.negatives(seed_of(self.seed, step, -1)) if self.active else None
         if negatives:
             negatives = replace(negatives, rows_KD=self._pinned(negatives.rows_KD))
         tokens = self.loader.target_tokens(indices)
+        shares = self._shares(indices)
         if self.share is None:
-            return Batches(tokens, negatives, list(self._parts(indices, np.arange(len(indices)), limit)))
-        shares = balance.shares(balance.costs(self.loader.lengths(indices), self.share.costs), self.share.count)
+            return Batches(tokens, negatives, list(self._parts(indices, shares[0], limit)))
         parts = list(self._parts(indices, shares[self.share.number], limit))
         most = max(self._num_parts(indices[each], limit) for each in shares) if self.share.in_step else 1
         shortest = ready(self.loader.packed(indices[-1:])).moved(self._pinned)
         return Batches(tokens, negatives, parts, (shortest,) * (most - len(parts)))
+
+    def _shares(self, indices: Ids) -> list[Ids]:
+        """The places in a step of each rank's pairs."""
+        if self.share is None:
+            return [np.arange(len(indices))]
+        return balance.shares(balance.costs(self.loader.lengths(indices), self.share.costs), self.share.count)
 
     def _parts(self, indices: Ids, share: Ids, limit: int) -> Iterator[tuple[int, Ready]]:
         """The microbatches of some of a step's pairs, which are given by their places in it."""

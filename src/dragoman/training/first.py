@@ -67,14 +67,14 @@ def settles_before_leaving(run: "Session") -> Iterator[None]:
 
 
 def release(ranks: Ranks | None, code: ExitCode) -> None:
-    """Let the other ranks end; nobody is missed from now on.
+    """Let the other ranks end; once they know, nobody is missed any more.
 
     Raises:
         RankLost: One is gone already.
     """
     if ranks:
-        ranks.watch.end()
         ranks.order("end", code=int(code))
+        ranks.watch.end()
 
 
 @contextmanager

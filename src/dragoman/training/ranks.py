@@ -241,7 +241,8 @@ def joined(place: Rank, config: str | None, leave: Callable[[str], None]) -> Ite
             each(why)
         leave(why)
 
-    watching = Watch.begun(place, store, leave_at_last)
+    with lost_ranks():
+        watching = Watch.begun(place, store, leave_at_last)
     try:
         yield Ranks(place, Peers(place.number, place.count, kind, saving), watching, at_loss, _words=words), told
     finally:

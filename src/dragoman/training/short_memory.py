@@ -21,13 +21,8 @@ FILE = "dragoman/memory.json"
 
 def smaller(feed: Feed, step: int, limit: int) -> int:
     """Most tokens of one forward pass when those of a step did not fit; 0 when there was one pair in each already."""
-    loader = feed.loader
-    pairs = loader.batch(step)
-    parts = list(loader.microbatches(pairs, limit, padded=feed.padded))
-    if len(parts) == len(pairs):
-        return 0
-    lengths = loader.lengths(pairs).sum(axis=1)
-    return max(int(lengths[part].sum()) for part in parts if part.stop - part.start > 1) // 2
+    several = [pairs for pairs in feed.cut(step, limit) if len(pairs) > 1]
+    return max((int(feed.loader.lengths(pairs).sum()) // 2 for pairs in several), default=0)
 
 
 def note(folder: Path, step: int, microbatch_tokens: int) -> None:

@@ -20,11 +20,14 @@ import torch.distributed as dist
 
 from dragoman import host
 from dragoman.errors import InputError
+from dragoman.host import cluster
 from dragoman.host.cluster import Rank
 
 BEAT_SECONDS = 2.0
 SILENT_SECONDS = 30.0
 """A rank that shows no sign of life for this long is gone."""
+TOLD_SECONDS = 10.0
+"""How long a rank that cannot go on waits for the first one to hear of it, and to leave."""
 MAY_TAKE = timedelta(seconds=SILENT_SECONDS)
 TROUBLE = "trouble"
 
@@ -41,9 +44,12 @@ class Watch:
     """Why this rank cannot go on; told to the first one."""
     _heard: float = field(init=False)
     _done: threading.Event = field(default_factory=threading.Event)
-    _told: threading.Event = field(default_factory=threading.Event)
+    _over: threading.Event = field(default_factory=threading.Event)
+    """The server is gone, or nobody needs it any more."""
     _silent: str = ""
-    _parent: int = field(default_factory=host.parent_id)
+    _server: Any = None
+    """The first rank's; another rank may still be on its way to it when this one has no more to say."""
+    _starter: int = field(default_factory=cluster.starter_id)
 
     @staticmethod
     def begun(place: Rank, meeting: Any, leave: Callable[[str], None]) -> "Watch":
@@ -59,7 +65,7 @@ class Watch:
         store: Any = None
         if place.number == 0:
             # A server of its own: a thread that waits in one of torch's stores locks out all others.
-            store = server(0, MAY_TAKE)
+            store = watch._server = server(0, MAY_TAKE)
             meeting.set("watch", str(store.port))
         store = store or client(int(meeting.get("watch")), MAY_TAKE)
         for target in (watch._beat, watch._judge):
@@ -67,9 +73,12 @@ class Watch:
         return watch
 
     def tell(self, trouble: str) -> None:
-        """Let the first rank know why this one leaves; waits until it can know."""
+        """Let the first rank know why this one leaves; waits until it has left for that.
+
+        Were this one to leave sooner, the first would see no more than a broken connection.
+        """
         self.trouble = trouble
-        self._told.wait(2 * BEAT_SECONDS)
+        self._over.wait(TOLD_SECONDS)
 
     def end(self) -> None:
         """All went well: nobody is missed from now on."""
@@ -83,11 +92,11 @@ class Watch:
             while not self._done.wait(BEAT_SECONDS if number else 0):
                 number += 1
                 store.set(f"alive/{self.place.number}", str(number))
-                if self.trouble and not self._told.is_set():
+                if self.trouble:
                     store.set(TROUBLE, self.trouble)
-                    self._told.set()
                 self._silent = self._read(store, seen)
                 self._heard = self.clock()
+        self._over.set()
 
     def _read(self, store: Any, seen: dict[int, tuple[str, float]]) -> str:
         """What the server tells that ends this session; empty when all is well."""
@@ -110,7 +119,7 @@ class Watch:
                 self.leave(self._silent)
             if self.clock() - self._heard > SILENT_SECONDS:
                 self.leave("the first rank cannot be reached")
-            if host.parent_id() != self._parent:
+            if host.parent_id() != self._starter:
                 self.leave("the process that started this rank is gone")
 
 
