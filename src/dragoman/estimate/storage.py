@@ -5,12 +5,12 @@ in it, promise 7 of the design how much the store holds at most.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dragoman.config import RunConfig
 from dragoman.estimate.work import Work
-from dragoman.model import memory
+from dragoman.model import held
 from dragoman.model.regime import Regime
 from dragoman.model.sizes import Sizes
 
@@ -65,9 +65,10 @@ def checkpoint_bytes(sizes: Sizes, regime: Regime) -> int:
 
     The model is saved whole whatever was trained of it, the moments only of what was.
     """
-    adapters = memory.trained_parameters(sizes, regime) if regime.adapter == "lora" else 0
+    adapters = held.trained_parameters(sizes, regime) if regime.adapter == "lora" else 0
     frozen = sizes.layer_parameters if adapters else 0
-    return sizes.weights_bytes + memory.moment_bytes(sizes, regime) + _FLOAT * (adapters + frozen)
+    of_all_ranks = replace(regime, shards=1, offload=False)
+    return sizes.weights_bytes + held.moment_bytes(sizes, of_all_ranks) + _FLOAT * (adapters + frozen)
 
 
 def num_saves(config: RunConfig, steps: int, step_seconds: float) -> int:
