@@ -59,6 +59,7 @@ bench-memory: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(RUN) docs/generate.py
+	$(RUN) docs/scale.py
 
 recipes: $(VENV)/.dev
 	$(RUN) docs/recipes.py

@@ -20,7 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dragoman.model.memory import GIB, fixed_bytes, peak_bytes
+from dragoman.model.held import fixed_bytes
+from dragoman.model.memory import GIB, peak_bytes
 from dragoman.model.regime import Regime
 from dragoman.model.sizes import Sizes
 
@@ -81,7 +82,7 @@ def measure(point: Point) -> dict[str, int]:
     torch.set_num_threads(1)
     torch.manual_seed(1)
     before = _resident()
-    model = _model(point)
+    model = model_of(point)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     _step(model, optimizer, point)
     optimizer.zero_grad(set_to_none=True)
@@ -98,7 +99,7 @@ def measure(point: Point) -> dict[str, int]:
     return {"counted": held + peak, "resident": resident, "held": held, "parameters": parameters}
 
 
-def _model(point: Point) -> Any:
+def model_of(point: Point) -> Any:
     from transformers import M2M100Config, M2M100ForConditionalGeneration
 
     sizes, dropout = point.sizes(), 0.1 if point.dropout else 0.0
@@ -124,24 +125,30 @@ def _model(point: Point) -> Any:
 
 
 def _step(model: Any, optimizer: Any, point: Point) -> None:
-    import numpy as np
     import torch
 
-    from dragoman.data.loader import PackedBatch
     from dragoman.training.forward import Forward
     from dragoman.training.optimizer import Arithmetic
 
     arithmetic = Arithmetic(torch.device("cpu"), point.precision)
     forward = Forward(model, arithmetic, point.forward == "packed", 0.1, checkpointing=point.checkpointing)
-    lengths = np.full(point.tokens // 2 // LENGTH, LENGTH)
-    chance, tokens = np.random.default_rng(1), int(lengths.sum())
-    for _ in range(2):
-        source_N, target_N = chance.integers(4, point.vocabulary, size=(2, tokens))
-        batch = PackedBatch(source_N, np.roll(target_N, 1), target_N, lengths, lengths, pad=1)
-        forward.backward(batch, None, lambda objective: objective / tokens)
+    tokens = point.tokens // 2 // LENGTH * LENGTH
+    for seed in (1, 2):
+        forward.backward(batch_of(point.tokens, point.vocabulary, seed), None, lambda objective: objective / tokens)
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
+
+
+def batch_of(tokens: int, rows: int, seed: int) -> Any:
+    """A microbatch of sentences of one length, half of its tokens target tokens."""
+    import numpy as np
+
+    from dragoman.data.loader import PackedBatch
+
+    lengths = np.full(tokens // 2 // LENGTH, LENGTH)
+    source_N, target_N = np.random.default_rng(seed).integers(4, rows, size=(2, int(lengths.sum())))
+    return PackedBatch(source_N, np.roll(target_N, 1), target_N, lengths, lengths, pad=1)
 
 
 def _resident(name: str = "VmRSS") -> int:

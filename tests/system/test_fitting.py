@@ -1,6 +1,7 @@
 """How much is computed at once: chosen from memory at a run's first start, kept, and corrected when memory runs out."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -171,3 +172,18 @@ def test_memory_that_was_given_back_is_the_peak_less_what_is_held(tmp_path: Path
     status = "Name:\tpython\nVmHWM:\t    3000 kB\nVmRSS:\t    1000 kB\nThreads:\t4\n"
     (tmp_path / "proc/self/status").write_text(status)
     assert host.given_back_bytes(tmp_path) == 2000 * 1024
+
+
+def test_several_ranks_need_less_of_each_and_say_how_they_hold_the_model(run: Tiny) -> None:
+    def shared(free: int, ranks: int, **options: Any) -> fitting.Fit:
+        arithmetic = replace(CPU, ranks=ranks)
+        config = run.config.model_copy(update={"ranks": run.config.ranks.model_copy(update=options)})
+        return fitting.fit(config, run.model(), arithmetic, run.made.corpus, run.plan.pairs_per_step, free)
+
+    longest = 2 * run.config.data.max_tokens
+    assert shared(64 * GIB, 4) == fitting.Fit(16 * longest, checkpointing=False, parallel="ddp")
+    assert shared(64 * GIB, 4, parallel="fsdp").parallel == "fsdp"
+    assert shared(GIB // 100, 4).parallel == "fsdp"
+    assert shared(GIB // 100, 1).parallel == "ddp", "one rank has nobody to share with"
+    little = GIB // 15
+    assert shared(little, 8, parallel="fsdp").microbatch_tokens > shared(little, 8, parallel="ddp").microbatch_tokens

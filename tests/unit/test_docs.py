@@ -25,8 +25,8 @@ SHELLS = {"bash", "sh", "console"}
 pages = pytest.mark.parametrize("page", PAGES, ids=NAMES)
 
 
-def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
+def generator(name: str = "generate") -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -43,6 +43,11 @@ def test_generated_pages_are_fresh() -> None:
     assert stored.keys() == made.keys(), "run `make docs`"
     for name, text in made.items():
         assert stored[name] == text, f"docs/reference/{name} is stale: run `make docs`"
+
+
+def test_what_is_modelled_of_several_gpus_is_what_the_model_says() -> None:
+    page = (ROOT / "docs/explain/scale.md").read_text("utf-8")
+    assert generator("scale").filled(page) == page, "docs/explain/scale.md is stale: run `make docs`"
 
 
 # --- links -----------------------------------------------------------------------

@@ -167,6 +167,8 @@ def test_a_program_reads_json(capsys: pytest.CaptureFixture[str]) -> None:
         "precision": "bf16",
         "forward": "packed",
         "gradient_checkpointing": False,
+        "ranks": 1,
+        "parallel": None,
         "fits": True,
         "need_bytes": row["need_bytes"],
         "tokens": row["tokens"],

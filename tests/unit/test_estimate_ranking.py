@@ -96,6 +96,36 @@ def test_a_small_run_is_sent_where_it_costs_nothing() -> None:
     assert (best.platform.name, best.usd.high, best.needs_nobody) == ("kaggle", 0, True)
 
 
+def test_two_gpus_that_bring_nothing_are_said_to_and_larger_steps_make_them_worth_it() -> None:
+    def kaggle(**options: Any) -> Option:
+        found = rank(config(**options), work_of(config(**options)), platforms=["kaggle"]).options
+        return found[0]
+
+    small, large, one = kaggle(), kaggle(batch_size=128), kaggle(devices=1)
+    assert (small.way.team.ranks, small.way.parallel, one.way.team.ranks) == (2, "ddp", 1)
+    assert small.gain is not None
+    assert small.gain < 1
+    assert small.hours.step.middle == pytest.approx(one.hours.step.middle / small.gain)
+    assert small.hint.startswith("2×t4 bring no gain")
+    assert large.gain is not None
+    assert large.gain > small.gain
+    assert one.hint == ""
+
+
+def test_machines_with_fewer_gpus_or_without_a_network_are_not_possible() -> None:
+    asked = config(devices=4)
+    possible = {it.platform.name for it in rank(asked, work_of(asked)).options if it.is_possible}
+    assert {"runpod", "vast", "sky"} <= possible
+    assert "space" not in possible
+    together = config(nodes=2)
+    found = [it for it in rank(together, work_of(together)).options if it.is_possible]
+    assert {it.platform.name for it in found} == {"lambda", "sky"}
+    alone = next(it for it in ranked().options if it.platform.name == "sky" and it.offer.gpu == "t4")
+    two = next(it for it in found if it.platform.name == "sky" and it.offer.gpu == "t4")
+    assert two.usd.high == pytest.approx(2 * two.machine_hours.high * alone.offer.usd_per_hour)
+    assert two.way.team.link == platforms.links()["network"]
+
+
 def test_a_large_run_is_sent_where_nobody_has_to_look_after_it() -> None:
     found = ranked(2_000_000)
     best, free = found.chosen(), found.free
@@ -181,8 +211,9 @@ def test_a_person_reads_a_table_and_what_to_take(capsys: pytest.CaptureFixture[s
     assert "20,000 pairs (if the data has as many as --max-samples), each 3 times" in lines[0]
     assert lines[1].startswith("3,750 steps of 16 pairs")
     marked = [line for line in lines if line.startswith("* ")]
-    assert [line.split()[1:3] for line in marked] == [["kaggle", "t4"]]
-    assert any(line.startswith("recommended: Kaggle NvidiaTeslaT4 (t4)") for line in lines)
+    assert [line.split()[1:3] for line in marked] == [["kaggle", "2×t4"]]
+    assert any(line.startswith("recommended: Kaggle NvidiaTeslaT4 (2×t4)") for line in lines)
+    assert any("2×t4 bring no gain" in line and "--devices 1" in line for line in lines)
     assert all(len(line) <= 90 for line in lines if line.startswith(("* ", "  colab", "  kaggle", "  space")))
 
 

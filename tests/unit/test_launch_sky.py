@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dragoman import gpus, platforms
+from dragoman import gpus, host, platforms
 from dragoman.errors import InputError, StoreUnavailable
 from dragoman.launch import clients, sky
 from dragoman.launch.job import Handle, Job
@@ -84,12 +84,29 @@ def test_where_nobody_says_a_cloud_skypilot_chooses_one_below_the_price() -> Non
     assert task_of(job("sky", "t4", max_usd=24.0))["resources"]["max_hourly_cost"] == 1.0
 
 
-def test_several_nodes_find_each_other_by_what_skypilot_tells_them() -> None:
+def test_several_nodes_train_together_and_find_each_other_by_what_skypilot_tells_them(tmp_path: Path) -> None:
     task = task_of(job("lambda", num_nodes=2))
-    assert task["num_nodes"] == 2
-    for name in ("SKYPILOT_NUM_NODES", "SKYPILOT_NODE_RANK", "SKYPILOT_NODE_IPS", "SKYPILOT_NUM_GPUS_PER_NODE"):
-        assert name in task["run"]
-    assert "torchrun" not in task_of(job("lambda"))["run"]
+    assert (task["num_nodes"], task["resources"]["job_recovery"]["recover_on_exit_codes"]) == (2, [75])
+    assert "--nodes" not in task_of(job("lambda"))["run"]
+    python = tmp_path / "dragoman/venv/bin/python"
+    python.parent.mkdir(parents=True)
+    (tmp_path / "dragoman/files").mkdir()
+    python.write_text('#!/bin/sh\necho "$@"\nexit 75\n')
+    python.chmod(0o755)
+    told = {"SKYPILOT_NUM_NODES": "2", "SKYPILOT_NODE_RANK": "1", "SKYPILOT_NODE_IPS": "10.0.0.7\n10.0.0.8"}
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], **told}
+    done = subprocess.run(["bash", "-c", task["run"]], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (75, "-m dragoman train --nodes 2 -c ../run.yaml\n")
+    assert (host.node_rank(told), host.main_host(told)) == (1, "10.0.0.7")
+
+
+def test_all_gpus_of_a_machine_are_asked_for_and_nothing_says_fewer() -> None:
+    place = platforms.find("sky")
+    four = job("sky", "a100-80")
+    many = Job(four.name, four.config, place, place.offer("a100-80").times(4))
+    assert task_of(many)["resources"]["accelerators"] == "A100-80GB:4"
+    assert task_of(many)["resources"]["max_hourly_cost"] == pytest.approx(4 * 3.68)
+    assert "devices" not in task_of(many)["run"] + yaml.safe_dump(many.config.given())
 
 
 def test_what_skypilot_would_refuse_is_refused_before_it() -> None:
@@ -260,8 +277,7 @@ def test_what_would_fail_later_is_refused_before_a_job_is_handed_over(client: Sk
         client.check(given, plan)
     executable.tell("jobs queue", json.dumps([JOB | {"status": "FAILED_SETUP"}]))
     client.check(given, plan)
-    with pytest.raises(InputError, match="a run trains on one machine for now"):
-        client.check(job(num_nodes=2), plan)
+    client.check(job(num_nodes=2), sky.plan(job(num_nodes=2)))
     with pytest.raises(InputError, match="HF_TOKEN is not set"):
         SkyClient(Tokens(lambda: None), str(executable.path)).check(given, plan)
     assert not [one for one in executable.asked() if "launch" in one["words"]]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dragoman.config import from_flat
-from dragoman.model import memory
+from dragoman.model import memory, resident
 from dragoman.model.regime import Regime, regime_of
 from dragoman.model.sizes import KNOWN, Sizes, of_config
 
@@ -41,7 +41,7 @@ def test_full_training_in_float32_holds_sixteen_bytes_of_each_parameter() -> Non
     gib = [round(16 * sizes.num_parameters / 2**30, 1) for sizes in KNOWN.values()]
     assert gib == [9.2, 20.4, 20.4, 49.8]
     positions = 2 * 1026 * 4 * SMALL.width
-    assert memory.fixed_bytes(SMALL, Regime()) == 16 * SMALL.num_parameters + positions
+    assert resident.fixed_bytes(SMALL, Regime()) == 16 * SMALL.num_parameters + positions
 
 
 def test_a_configuration_gives_the_same_sizes() -> None:
@@ -62,7 +62,7 @@ def test_more_tokens_never_need_less(regime: Regime) -> None:
     needs = [memory.peak_bytes(SMALL, regime, tokens) for tokens in TOKENS]
     assert all(fewer <= more for fewer, more in pairwise(needs))
     assert needs[0] < needs[-1]
-    assert needs[0] >= memory.fixed_bytes(SMALL, regime)
+    assert needs[0] >= resident.fixed_bytes(SMALL, regime)
 
 
 @regimes
@@ -75,7 +75,7 @@ def test_the_microbatch_is_the_largest_that_fits(regime: Regime) -> None:
 
 @regimes
 def test_nothing_fits_where_the_fixed_part_does_not(regime: Regime) -> None:
-    fixed = memory.fixed_bytes(SMALL, regime)
+    fixed = resident.fixed_bytes(SMALL, regime)
     assert memory.microbatch_tokens(SMALL, regime, 0) == 0
     assert memory.microbatch_tokens(SMALL, regime, fixed) == 0
 
@@ -102,7 +102,7 @@ def test_what_should_save_memory_does(change: dict[str, object], device: str, pr
 
 
 def test_half_precision_saves_activations_and_not_weights() -> None:
-    assert memory.fixed_bytes(SMALL, HALF) == memory.fixed_bytes(SMALL, Regime())
+    assert resident.fixed_bytes(SMALL, HALF) == resident.fixed_bytes(SMALL, Regime())
     assert memory.token_bytes(SMALL, HALF) < 0.7 * memory.token_bytes(SMALL, Regime())
 
 
@@ -147,3 +147,75 @@ def test_the_model_is_near_what_was_really_allocated() -> None:
             length=32,
         )
         assert -0.1 < memory.peak_bytes(sizes, regime, row["tokens"]) / row["counted"] - 1 < 0.2, row
+
+
+# --- several ranks -----------------------------------------------------------------------
+
+LARGE = KNOWN["facebook/nllb-200-3.3B"]
+
+
+def test_a_rank_that_shares_the_layers_holds_its_part_of_them_and_the_whole_embedding() -> None:
+    alone, shared = HALF, HALF.on_ranks("fsdp", 8)
+    cut = resident.divided_parameters(LARGE)
+    assert resident.fixed_bytes(LARGE, alone) - resident.fixed_bytes(LARGE, shared) == 16 * (cut - cut // 8)
+    assert resident.fixed_bytes(LARGE, shared) > 16 * LARGE.vocabulary * LARGE.width
+    kept = resident.fixed_bytes(LARGE, HALF.on_ranks("fsdp", 8, offload=True))
+    assert kept == resident.fixed_bytes(LARGE, alone) - 16 * cut
+    assert resident.offloaded_bytes(LARGE, HALF.on_ranks("fsdp", 8, offload=True)) == 16 * cut // 8
+
+
+def test_more_ranks_never_need_more_of_each() -> None:
+    needs = [memory.peak_bytes(LARGE, HALF.on_ranks("fsdp", ranks), 512) for ranks in (2, 4, 8, 16, 64)]
+    assert all(fewer > more for fewer, more in pairwise(needs))
+    together = 2 * LARGE.largest_layer * 2
+    assert needs[-1] > resident.fixed_bytes(LARGE, HALF.on_ranks("fsdp", 64)) + together
+
+
+def test_the_largest_layer_and_all_norms_are_counted_as_the_whole_is() -> None:
+    decoder = LARGE.largest_layer
+    encoder = (resident.divided_parameters(LARGE) - LARGE.decoder_layers * decoder) / LARGE.encoder_layers
+    assert decoder - encoder == 4 * (LARGE.width**2 + LARGE.width)  # the decoder's second attention
+
+
+def test_ddp_needs_its_buckets_besides() -> None:
+    layers = 4 * SMALL.layer_parameters
+    one, two = (replace(HALF, vocabulary="active").on_ranks("ddp", ranks) for ranks in (1, 2))
+    assert memory.peak_bytes(SMALL, two, 8192) - memory.peak_bytes(SMALL, one, 8192) == layers
+
+
+def test_while_it_saves_the_first_rank_copies_its_part_and_brings_one_matrix() -> None:
+    cut, shared = resident.divided_parameters(LARGE), HALF.on_ranks("fsdp", 4)
+    whole = LARGE.num_parameters - cut
+    assert resident.saving_bytes(LARGE, shared) == 12 * (whole + cut // 4) + 4 * LARGE.width * LARGE.decoder_inner
+    assert resident.saving_bytes(LARGE, HALF) == 12 * LARGE.num_parameters
+
+
+@pytest.mark.parametrize(
+    ("gib", "options", "expected"),
+    [
+        (79, {}, "ddp"),
+        (14, {}, "fsdp"),
+        (14, {"parallel": "ddp"}, "ddp"),
+        (79, {"parallel": "fsdp"}, "fsdp"),
+        (14, {"optimizer": "adamw8bit"}, "ddp"),
+        (21, {"adapter": "lora", "vocabulary": "active"}, "ddp"),
+    ],
+)
+def test_every_rank_holds_the_whole_model_where_it_fits(gib: int, options: dict[str, object], expected: str) -> None:
+    config = from_flat(options)
+    regime = regime_of(config, "cuda", "bf16")
+    shared, chosen = memory.on_ranks(config, LARGE, regime, 8, gib << 30)
+    assert (chosen, shared.shards, shared.buckets) == (expected, 8 if expected == "fsdp" else 1, expected == "ddp")
+    assert memory.on_ranks(config, LARGE, regime, 1, gib << 30)[0] == regime
+
+
+def test_a_model_fits_whole_only_if_it_does_without_what_the_options_forbid() -> None:
+    """Where layers may be computed twice, that counts; where they may not, it does not."""
+    regime = regime_of(from_flat({}), "cuda", "bf16")
+    sizes = KNOWN["facebook/nllb-200-1.3B"]
+
+    def least(choice: str) -> int:
+        config = from_flat({"gradient_checkpointing": choice, "max_tokens": 1024})
+        return next(gib for gib in range(8, 80) if memory.on_ranks(config, sizes, regime, 2, gib << 30)[1] == "ddp")
+
+    assert least("auto") < least("off")

@@ -105,12 +105,13 @@ def _line(cells: "Sequence[str]", widths: "Sequence[int]" = _WIDTHS) -> str:
 
 
 def _cells(option: "Option", found: "Ranking") -> tuple[str, ...]:
-    same = [it for it in option.platform.offers if it.gpu == option.offer.gpu]
+    same = [it for it in option.platform.offers if (it.gpu, it.num_gpus) == (option.offer.gpu, option.offer.num_gpus)]
     flavor = f" {option.offer.flavor}" if len(same) > 1 else ""
-    name = f"{'*' if option is found.best else ' '} {option.platform.name} {option.offer.gpu}{flavor}"
+    name = f"{'*' if option is found.best else ' '} {option.platform.name} {option.gpus}{flavor}"
     gib = f"{option.way.need_bytes / 2**30:.1f}"
     if not option.is_possible:
         why = "the session is too short" if option.way.fits else "does not fit"
+        why = why if option.has_ranks else "has not so many GPUs"
         return (name, "", "", "", gib, f"  {why}")
     hours = option.hours
     return (
@@ -142,6 +143,8 @@ def _risks(options: "Sequence[Option]") -> None:
         risks = dict.fromkeys(risk for option in group if option.is_possible for risk in option.risks)
         if risks:
             data(f"  {title}: {'; '.join(risks)}")
+    for hint in dict.fromkeys(f"{_title(option)}: {option.hint}" for option in options if option.hint):
+        data(f"  {hint}")
 
 
 def _title(option: "Option") -> str:
@@ -166,7 +169,7 @@ def _advice(found: "Ranking") -> None:
 
 def _named(option: "Option") -> str:
     figures = f"{_time(option.machine_hours * 3600)} with set-up, {_span(option.usd, money=True)} USD"
-    return f"{option.platform.title} {option.offer.flavor} ({option.offer.gpu}), {figures}"
+    return f"{option.platform.title} {option.offer.flavor} ({option.gpus}), {figures}"
 
 
 def guide(rows: "Sequence[Row]") -> None:
@@ -253,6 +256,8 @@ def _way(row: "Way") -> str:
         name = f"LoRA of rank {regime.lora_rank}, {regime.vocabulary} vocabulary"
     if regime.gradient_checkpointing:
         name += ", checkpointing"
+    if row.parallel:
+        name += f", {row.parallel} on {row.team.ranks}"
     sizes = f"{'*' if row.recommended else ' '} {name:47} {row.need_bytes / 2**30:6,.1f} GiB"
     if not row.fits:
         return f"  {sizes}  does not fit"

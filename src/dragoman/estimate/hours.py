@@ -5,7 +5,7 @@ with a fast GPU and small steps the former takes as long as the steps.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dragoman import host
@@ -15,6 +15,7 @@ from dragoman.estimate.measure import Measured
 from dragoman.estimate.memory import Way, sizes_of
 from dragoman.estimate.span import Span, exactly
 from dragoman.estimate.storage import Storage, storage_of
+from dragoman.estimate.team import ALONE
 from dragoman.estimate.work import Work
 from dragoman.model.sizes import Sizes
 
@@ -97,13 +98,23 @@ def num_evaluations(config: RunConfig, steps: int) -> int:
     return math.ceil(steps / every) if every and config.data.dev_percent else 0
 
 
+def gain_of_ranks(config: RunConfig, work: Work, way: Way) -> float | None:
+    """How many times as fast several ranks do a step as one of them would; None where one could not do it, or is."""
+    if way.parallel != "ddp":
+        return None
+    alone = replace(way, team=ALONE, regime=replace(way.regime, buckets=False))
+    sizes = sizes_of(way.model)
+    return _step(config, work, alone, sizes).middle / _step(config, work, way, sizes).middle
+
+
 def _step(config: RunConfig, work: Work, way: Way, sizes: Sizes) -> Span:
     asked = config.training.microbatch_tokens
     whole = work.source_per_step + work.target_per_step
-    limit = asked or (way.tokens_alone if way.tokens_alone >= whole else way.tokens)
-    step = speed.step_of(work, way.regime, limit, static_shapes=config.training.static_shapes)
+    limit = asked or (way.tokens_alone if way.tokens_alone >= whole / way.team.ranks else way.tokens)
+    static, ranks = config.training.static_shapes, way.team.ranks
+    step = speed.step_of(work, way.regime, limit, static_shapes=static, ranks=ranks)
     if gpu := way.machine.gpu:
-        return speed.step_seconds(sizes, way.regime, gpu, step)
+        return speed.step_seconds(sizes, way.regime, gpu, step, way.team)
     return speed.cpu_step_seconds(sizes, way.regime, _num_cores(config), step)
 
 

@@ -42,6 +42,8 @@ class Measured:
     """For which training stood still at one save."""
     load_seconds: float
     """From prepared data to the first step: the model is loaded."""
+    ranks: int = 1
+    """Processes that shared the work, with a GPU each."""
 
     def to_json(self) -> dict[str, Any]:
         """What a program may read."""
@@ -110,6 +112,7 @@ def measured(events: Iterable[dict[str, Any]], gpu_names: list[str]) -> Measured
         evaluation_seconds=sum(it["seconds"] for it in by_kind.get("evaluated", ())),
         save_seconds=by_kind["saved"][0]["waited_seconds"],
         load_seconds=start["time"] - prepared["time"],
+        ranks=start.get("ranks", 1),
     )
 
 

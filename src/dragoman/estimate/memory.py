@@ -1,4 +1,4 @@
-"""What fits on which GPU: the memory model, asked before anything is rented or downloaded.
+"""What fits on which GPU, or on each of several: the memory model, asked before anything is rented or downloaded.
 
 It uses the same arithmetic by which training chooses its microbatches. Nothing is
 measured here, and no tensor is made.
@@ -12,6 +12,7 @@ from typing import Any, Literal
 from dragoman import gpus, host
 from dragoman.config import RunConfig
 from dragoman.errors import InputError
+from dragoman.estimate.team import ALONE, Team
 from dragoman.model import memory, presets
 from dragoman.model.regime import Precision, Regime, regime_of
 from dragoman.model.sizes import KNOWN, Sizes, of_file
@@ -68,6 +69,13 @@ class Way:
     longest: int
     """Tokens of the longest pair."""
     recommended: bool = False
+    team: Team = ALONE
+    """The ranks that train it, each with such a GPU."""
+
+    @property
+    def parallel(self) -> str:
+        """How several ranks hold the model: ddp or fsdp; empty for one."""
+        return "" if self.team.ranks == 1 else "fsdp" if self.regime.shards > 1 else "ddp"
 
     @property
     def fits(self) -> bool:
@@ -86,7 +94,8 @@ class Way:
         facts = {name: regime[name] for name in decides}
         names = ("need_bytes", "tokens", "tokens_alone", "recommended")
         ours = {name: getattr(self, name) for name in names}
-        return {"gpu": self.machine.name, "model": self.model, **facts, "fits": self.fits, **ours}
+        ranks = {"ranks": self.team.ranks, "parallel": self.parallel or None}
+        return {"gpu": self.machine.name, "model": self.model, **facts, **ranks, "fits": self.fits, **ours}
 
 
 def ways(config: RunConfig, names: Sequence[str]) -> list[Way]:
@@ -103,7 +112,8 @@ def ways(config: RunConfig, names: Sequence[str]) -> list[Way]:
     machines = [machine(name, config) for name in wanted]
     models = [config.model.model] if "model" in config.given() else MODELS
     known = {model: sizes_of(model) for model in models}
-    return [row for place in machines for model in models for row in _ways(config, place, model, known[model])]
+    team = Team((config.ranks.devices or 1) * config.ranks.nodes)
+    return [row for place in machines for model in models for row in _ways(config, place, model, known[model], team)]
 
 
 def machine(name: str, config: RunConfig) -> Machine:
@@ -144,27 +154,27 @@ def sizes_of(model: str) -> Sizes:
     raise InputError(f"--model: the size of {model} is not known here", f"a folder with config.json, or {MODELS[0]}")
 
 
-def _ways(config: RunConfig, place: Machine, model: str, sizes: Sizes) -> Iterator[Way]:
+def _ways(config: RunConfig, place: Machine, model: str, sizes: Sizes, team: Team) -> Iterator[Way]:
     base = regime_of(config, place.device, place.precision)
     given = config.given()
     regimes = dict.fromkeys(
         replace(base, **{name: value for name, value in way.items() if name not in given}) for way in _WAYS
     )
-    decided = given.get("gradient_checkpointing", "auto") != "auto"
-    rows = [_one(config, place, model, sizes, regime, decided) for regime in regimes]
+    rows = [_one(config, place, model, sizes, regime, team) for regime in regimes]
     fitting = [row for row in rows if row.fits]
     best = next((row for row in fitting if row.is_roomy), max(fitting, key=lambda row: row.tokens, default=None))
     for row in rows:
         yield replace(row, recommended=row is best)
 
 
-def as_configured(config: RunConfig, place: Machine, rows: int | None = None) -> Way:
+def as_configured(config: RunConfig, place: Machine, rows: int | None = None, team: Team = ALONE) -> Way:
     """How a run would be trained on a machine, every option as it is.
 
     Args:
         config: The options.
         place: The machine.
         rows: Those that an active vocabulary trains, where a corpus tells.
+        team: The ranks that train together, each on such a machine's GPU.
 
     Raises:
         InputError: The model is not known.
@@ -172,13 +182,13 @@ def as_configured(config: RunConfig, place: Machine, rows: int | None = None) ->
     regime = regime_of(config, place.device, place.precision)
     if rows:
         regime = replace(regime, active_rows=rows)
-    decided = config.training.gradient_checkpointing != "auto"
-    return _one(config, place, config.model.model, sizes_of(config.model.model), regime, decided)
+    return _one(config, place, config.model.model, sizes_of(config.model.model), regime, team)
 
 
-def _one(config: RunConfig, place: Machine, model: str, sizes: Sizes, regime: Regime, decided: bool) -> Way:
+def _one(config: RunConfig, place: Machine, model: str, sizes: Sizes, regime: Regime, team: Team) -> Way:
     free, longest = place.free_bytes, 2 * config.data.max_tokens
-    if not decided:
+    regime, _ = memory.on_ranks(config, sizes, regime, team.ranks, free)
+    if config.training.gradient_checkpointing == "auto":
         regime = memory.with_checkpointing(sizes, regime, free)
     return Way(
         machine=place,
@@ -188,4 +198,5 @@ def _one(config: RunConfig, place: Machine, model: str, sizes: Sizes, regime: Re
         tokens=memory.microbatch_tokens(sizes, regime, free),
         tokens_alone=memory.microbatch_tokens(sizes, replace(regime, accumulates=False), free),
         longest=longest,
+        team=team,
     )

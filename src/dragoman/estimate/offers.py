@@ -11,7 +11,7 @@ from typing import Any
 
 from dragoman import platforms
 from dragoman.config import RunConfig
-from dragoman.estimate.hours import Hours, hours_of
+from dragoman.estimate.hours import Hours, gain_of_ranks, hours_of
 from dragoman.estimate.measure import Measured
 from dragoman.estimate.memory import Way
 from dragoman.estimate.span import Span
@@ -22,6 +22,8 @@ START_HOURS = Span(0.05, 0.2)
 """To set up a machine: install, fetch the model or the checkpoint, prepare the data. Assumed."""
 SHARE_OF_LIMIT = 0.95
 """Of a session's limit that is planned with: platforms end early, and no two clocks agree."""
+WORTH_IT = 1.2
+"""Below this gain several GPUs are not worth what they cost, and it is said."""
 COPY_BYTES = 12e9
 """Memory of the host besides the copy that a save is written from, before saves have to stream."""
 
@@ -38,11 +40,21 @@ class Option:
     """What it takes there, once everything is set up."""
     session_hours: float | None
     """That a session gives to the run; None when nothing ends it, below 0 when it ends before it begins."""
+    num_nodes: int = 1
+    """Such machines, which train together."""
+    gain: float | None = None
+    """How many times as fast its GPUs do a step as one of them would; None where it has one, or one could not."""
+
+    @property
+    def has_ranks(self) -> bool:
+        """Whether there are such machines with so many GPUs, and as many of them as the options want together."""
+        wanted = self.way.team.ranks // self.num_nodes
+        return wanted <= self.offer.num_gpus and (self.num_nodes == 1 or self.platform.network is not None)
 
     @property
     def is_possible(self) -> bool:
         """Whether the run fits, and comes forward in a session."""
-        return self.way.fits and (self.session_hours is None or self.session_hours > 0)
+        return self.has_ranks and self.way.fits and (self.session_hours is None or self.session_hours > 0)
 
     @property
     def sessions(self) -> Span:
@@ -75,7 +87,7 @@ class Option:
         """What it costs: by the hour, or whole months of a subscription."""
         if (monthly := self.offer.usd_per_month) is not None:
             return self.days.each(lambda days: monthly * max(1, math.ceil(days / 30)))
-        return self.machine_hours * (self.offer.usd_per_hour or 0.0)
+        return self.machine_hours * ((self.offer.usd_per_hour or 0.0) * self.num_nodes)
 
     @property
     def needs_nobody(self) -> bool:
@@ -104,6 +116,21 @@ class Option:
         if ram is not None and ram * 1e9 < self.hours.storage.checkpoint_bytes + COPY_BYTES:
             yield f"{ram:g} GB of RAM: training may wait while it saves"
 
+    @property
+    def gpus(self) -> str:
+        """The GPUs that train, over all machines, such as `t4` or `2×t4`."""
+        ranks = self.way.team.ranks
+        return self.offer.gpu if ranks == 1 else f"{ranks}×{self.offer.gpu}"
+
+    @property
+    def hint(self) -> str:
+        """What several GPUs bring, in words, where that is little; else empty."""
+        if self.gain is None or self.gain >= WORTH_IT:
+            return ""
+        brings = "no gain" if self.gain < 1 else "little"
+        takes = f"a step takes {1 / self.gain:.1f} times as long as with one"
+        return f"{self.gpus} bring {brings} ({takes}): larger steps (--batch-size) or --devices 1"
+
     def to_json(self) -> dict[str, Any]:
         """What a program may read."""
         spans = {name: getattr(self, name) for name in ("sessions", "machine_hours", "days", "usd")}
@@ -111,6 +138,9 @@ class Option:
             "platform": self.platform.name,
             "flavor": self.offer.flavor,
             "gpu": self.offer.gpu,
+            "ranks": self.way.team.ranks,
+            "parallel": self.way.parallel or None,
+            "gain_of_ranks": None if self.gain is None else round(self.gain, 2),
             "possible": self.is_possible,
             "fits": self.way.fits,
             "memory_bytes": self.way.need_bytes,
@@ -118,6 +148,7 @@ class Option:
             **{name: [round(span.low, 3), round(span.high, 3)] for name, span in spans.items()},
             "needs_nobody": self.needs_nobody,
             "risks": self.risks,
+            "hint": self.hint or None,
             "prices_as_of": self.platform.as_of,
             "storage": self.hours.storage.to_json(),
         }
@@ -132,12 +163,13 @@ def option_of(
         config: The run; its `--max-hours` ends sessions too.
         work: What it has to do.
         platform: Whose machine it is.
-        offer: The machine; one of its GPUs is used.
-        way: How it is trained with this GPU.
-        measured: What was measured with such a GPU.
+        offer: The machine.
+        way: How it is trained with its GPUs.
+        measured: What was measured with such GPUs.
     """
     hours = hours_of(config, work, way, measured)
-    return Option(platform, offer, way, hours, _session_hours(config, platform, offer, hours))
+    session_hours, gain = _session_hours(config, platform, offer, hours), gain_of_ranks(config, work, way)
+    return Option(platform, offer, way, hours, session_hours, config.ranks.nodes, gain)
 
 
 def _session_hours(config: RunConfig, platform: Platform, offer: Offer, hours: Hours) -> float | None:
@@ -148,11 +180,17 @@ def _session_hours(config: RunConfig, platform: Platform, offer: Offer, hours: H
     return min(limits) - START_HOURS.high - hours.storage.upload_seconds / 3600
 
 
-def offered(names: tuple[str, ...], gpus: tuple[str, ...]) -> list[tuple[Platform, Offer]]:
+def offered(names: tuple[str, ...], gpus: tuple[str, ...], devices: int | None = None) -> list[tuple[Platform, Offer]]:
     """All machines of these platforms with these GPUs; all where none is named.
+
+    Args:
+        names: Of the platforms.
+        gpus: The GPUs.
+        devices: How many GPUs they are to have, where a platform lets them one by one.
 
     Raises:
         InputError: A platform is not known.
     """
     places = [platforms.find(name) for name in names] if names else list(platforms.every().values())
-    return [(place, offer) for place in places for offer in place.offers if not gpus or offer.gpu in gpus]
+    found = [(place, offer) for place in places for offer in place.offers if not gpus or offer.gpu in gpus]
+    return [(place, place.with_gpus(offer, devices or offer.num_gpus) or offer) for place, offer in found]

@@ -16,7 +16,9 @@ from dragoman.estimate.hours import Hours, hours_of
 from dragoman.estimate.measure import Measured
 from dragoman.estimate.memory import Way
 from dragoman.estimate.offers import Option, offered, option_of
+from dragoman.estimate.team import ALONE, Team, team_of
 from dragoman.estimate.work import Work
+from dragoman.platforms import Offer, Platform
 
 
 @dataclass(frozen=True)
@@ -143,15 +145,12 @@ def rank(
     for name in names:
         gpus.find(name)
     is_here_alone = bool(only) and not names
-    found = [] if is_here_alone else offered(tuple(platforms), names)
+    found = [] if is_here_alone else offered(tuple(platforms), names, config.ranks.devices)
     if not names:
         found = [(place, offer) for place, offer in found if memory.can_compute(config, gpus.find(offer.gpu))]
     if not found and not here:
         raise InputError(f"--gpu {' '.join(only)}: no platform lets one", ", ".join(_let()))
-    ways = {offer.gpu: _way(config, offer.gpu, work) for _, offer in found}
-    options = [
-        option_of(config, work, place, offer, ways[offer.gpu], _for(measured, offer.gpu)) for place, offer in found
-    ]
+    options = [_option(config, work, place, offer, measured) for place, offer in dict.fromkeys(found)]
     ordered = sorted(options, key=_order)
     return Ranking(work, tuple(ordered), budget, _here(config, work, measured) if here or measured else None)
 
@@ -160,12 +159,14 @@ def _order(option: Option) -> tuple[bool, bool, float, int, float]:
     return not option.is_possible, not option.needs_nobody, option.usd.middle, len(option.risks), option.days.middle
 
 
-def _way(config: RunConfig, gpu: str, work: Work) -> Way:
-    return memory.as_configured(config, memory.machine(gpu, config), work.rows)
+def _option(config: RunConfig, work: Work, place: Platform, offer: Offer, measured: Measured | None) -> Option:
+    way = _way(config, offer.gpu, work, team_of(config, place, offer))
+    is_alike = measured and (measured.machine, measured.ranks) == (offer.gpu, way.team.ranks)
+    return option_of(config, work, place, offer, way, measured if is_alike else None)
 
 
-def _for(measured: Measured | None, gpu: str) -> Measured | None:
-    return measured if measured and measured.machine == gpu else None
+def _way(config: RunConfig, gpu: str, work: Work, team: Team = ALONE) -> Way:
+    return memory.as_configured(config, memory.machine(gpu, config), work.rows, team)
 
 
 def _here(config: RunConfig, work: Work, measured: Measured | None) -> tuple[Way, Hours] | None:
@@ -173,7 +174,8 @@ def _here(config: RunConfig, work: Work, measured: Measured | None) -> tuple[Way
     name = measured.machine if measured else gpus.CPU
     if name != gpus.CPU and name not in gpus.GPUS:
         return None
-    way = _way(config, name, work)
+    team = Team(measured.ranks) if measured and name != gpus.CPU else ALONE
+    way = _way(config, name, work, team)
     return way, hours_of(config, work, way, measured)
 
 

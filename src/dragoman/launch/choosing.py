@@ -175,10 +175,8 @@ def _hours_of_week(place: Place, machines: Iterable[Machine], now: float) -> flo
     """What is left of a platform's weekly hours; the last seven days count, which is never too little."""
     if place.platform.weekly_hours is None:
         return float("inf")
-    return (
-        place.platform.weekly_hours
-        - sum(machine.hours(now) for machine in _of_week(place, machines, now)) * place.offer.num_gpus
-    )
+    # Of the machine, however many GPUs it has.
+    return place.platform.weekly_hours - sum(machine.hours(now) for machine in _of_week(place, machines, now))
 
 
 def _quota_returns(place: Place, machines: Iterable[Machine], now: float) -> float:

@@ -125,14 +125,13 @@ def _name(asked: str | None, store: str) -> str:
 def _offer(options: LaunchOptions, platform: Platform) -> Offer:
     offer = platform.offer(options.gpu)
     wanted = options.num_gpus or offer.num_gpus
-    if wanted != offer.num_gpus:
-        alike = [other for other in platform.offers if other.gpu == offer.gpu and other.num_gpus == wanted]
-        if not alike:
-            raise InputError(
-                f"--num-gpus {wanted}: {platform.title} has no machine with so many {offer.gpu}",
-                f"--num-gpus {offer.num_gpus}",
-            )
-        offer = alike[0]
+    found = platform.with_gpus(offer, wanted)
+    if found is None:
+        raise InputError(
+            f"--num-gpus {wanted}: {platform.title} has no machine with so many {offer.gpu}",
+            f"--num-gpus {offer.num_gpus}",
+        )
+    offer = found
     if options.spot and not platform.has_spot:
         raise InputError(f"--spot: {platform.title} has no machines that may be taken away", "leave it out")
     return offer

@@ -43,8 +43,6 @@ IDLE_MINUTES = 10
 """After which a machine goes, should SkyPilot's controller have died."""
 _HOME = "~/dragoman"
 """Where all of it is on the machine."""
-_PORT = 29400
-"""On which the machines of one job find each other."""
 LAST_SECONDS = 300
 """Between asking the run to save and stop, and ending it."""
 _TOO_FEW_SECONDS = 1200
@@ -126,7 +124,7 @@ def text(task: Mapping[str, Any], above: str = "") -> bytes:
 def recipe() -> Mapping[str, bytes]:
     """Tasks of an example run for a person to start from, by path."""
     return {
-        f"cloud/{name}.yaml": text(task(job), _ABOVE.format(name=name) + (_LATER if job.num_nodes > 1 else ""))
+        f"cloud/{name}.yaml": text(task(job), _ABOVE.format(name=name) + (_TOGETHER if job.num_nodes > 1 else ""))
         for name, job in _examples().items()
     }
 
@@ -138,8 +136,9 @@ _ABOVE = """A managed job of SkyPilot, to be started beside the files that file_
 `dragoman launch sky run.yaml --dry-run` writes all of them for a run file of yours. The wheel alone,
 in a checkout of dragoman: pip wheel --no-deps --wheel-dir . .
 """
-_LATER = """
-How it will be once a run trains on several machines, which it does not yet.
+_TOGETHER = """
+The same command starts on both machines. The first one keeps the run folder and speaks with the store. When one is
+lost, the job ends with code 75, and SkyPilot starts it on two others, which go on from the store.
 """
 
 
@@ -208,10 +207,6 @@ exit "$code"
 
 
 def _train(job: Job) -> str:
-    if job.num_nodes == 1:
-        return "../venv/bin/python -m dragoman train"
-    return (
-        '../venv/bin/torchrun --nnodes="$SKYPILOT_NUM_NODES" --node-rank="$SKYPILOT_NODE_RANK" '
-        '--nproc-per-node="$SKYPILOT_NUM_GPUS_PER_NODE" --master-addr="$(echo "$SKYPILOT_NODE_IPS" | head -n 1)" '
-        f"--master-port={_PORT} -m dragoman train"
-    )
+    # Which of the machines it is, and where the first one is, `dragoman` reads in SkyPilot's own variables.
+    nodes = ' --nodes "$SKYPILOT_NUM_NODES"' if job.num_nodes > 1 else ""
+    return f"../venv/bin/python -m dragoman train{nodes}"

@@ -68,8 +68,6 @@ class SkyClient:
 
     def check(self, job: Job, plan: Plan) -> None:
         """See `Client`."""
-        if job.num_nodes > 1:
-            raise InputError(f"--nodes {job.num_nodes}: a run trains on one machine for now", "--nodes 1")
         credentials.values(plan.secrets, self._tokens)
         self._check_cloud(job)
         for one in self._queue():

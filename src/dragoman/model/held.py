@@ -7,7 +7,7 @@ count: what is said is a bound, not a guess. No torch.
 
 from dataclasses import dataclass, replace
 
-from dragoman.model import memory
+from dragoman.model import resident
 from dragoman.model.regime import Regime
 from dragoman.model.sizes import Sizes
 
@@ -63,9 +63,10 @@ def checkpoint_bytes(sizes: Sizes, regime: Regime) -> int:
 
     The model is saved whole whatever was trained of it, the moments only of what was.
     """
-    adapters = memory.trained_parameters(sizes, regime) if regime.adapter == "lora" else 0
+    adapters = resident.trained_parameters(sizes, regime) if regime.adapter == "lora" else 0
     frozen = sizes.layer_parameters if adapters else 0
-    return sizes.weights_bytes + memory.moment_bytes(sizes, regime) + _FLOAT * (adapters + frozen)
+    of_all_ranks = replace(regime, shards=1, offload=False)
+    return sizes.weights_bytes + resident.moment_bytes(sizes, of_all_ranks) + _FLOAT * (adapters + frozen)
 
 
 def _gigabytes(num_bytes: int) -> str:

@@ -1,6 +1,6 @@
 """How many bytes training needs, and how many tokens fit: arithmetic over a model's sizes, no torch.
 
-Three things need memory. What is there all the time: weights, gradients, moments. What
+Three things need memory. What is there all the time: weights, gradients, moments (`resident.py`). What
 grows with the tokens of a microbatch: the tensors that the forward pass keeps for the
 backward pass. And what comes and goes: a chunk of logits, gradients as large as the
 embedding. The last two peak at four places of a step, and the largest of those counts.
@@ -10,8 +10,19 @@ really allocated, and `docs/explain/memory.md` tells it in words.
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
+from dragoman.config import RunConfig
 from dragoman.model.regime import Regime
+from dragoman.model.resident import (
+    gradient_bytes,
+    lent_bytes,
+    moment_bytes,
+    staying_gradient_bytes,
+    together_bytes,
+    travelling_bytes,
+    weights_bytes,
+)
 from dragoman.model.sizes import Sizes
 
 GIB = 1 << 30
@@ -33,48 +44,6 @@ ROOMY_TOKENS = 2048
 _FLOAT, _HALF = 4, 2
 _GRID = 1.15
 """Places per token inside attention, where the packed forward pads sentences of like length."""
-_POSITIONS = 2 * 1026
-"""Rows of the two tables of sinusoids."""
-
-
-# --- what is there all the time ----------------------------------------------------
-
-
-def trained_parameters(sizes: Sizes, regime: Regime) -> int:
-    """How many numbers the optimizer changes."""
-    if regime.adapter == "lora":
-        return sum(regime.lora_rank * (rows + columns) for rows, columns in sizes.matrices())
-    return regime.rows(sizes) * sizes.width + sizes.layer_parameters
-
-
-def weights_bytes(sizes: Sizes, regime: Regime) -> int:
-    """Weights on the device: the model's, adapters, sampled rows, tables of positions."""
-    rows = regime.rows(sizes) + regime.frozen_rows(sizes) + _POSITIONS
-    adapters = trained_parameters(sizes, regime) if regime.adapter == "lora" else 0
-    return _FLOAT * (rows * sizes.width + sizes.layer_parameters + adapters)
-
-
-def gradient_bytes(sizes: Sizes, regime: Regime) -> int:
-    """One float32 number for each that is trained."""
-    return _FLOAT * trained_parameters(sizes, regime)
-
-
-def moment_bytes(sizes: Sizes, regime: Regime) -> int:
-    """What the optimizer keeps of each number, or, with Adafactor, of each row and column."""
-    trained = trained_parameters(sizes, regime)
-    match regime.optimizer:
-        case "adamw":
-            return 2 * _FLOAT * trained
-        case "adamw8bit":  # one byte each, and a float32 scale for every 256 of them
-            return 2 * trained + 2 * _FLOAT * trained // 256
-        case "adafactor":
-            shapes = [(regime.rows(sizes), sizes.width), *sizes.matrices()]
-            return _FLOAT * sum(rows + columns for rows, columns in shapes)
-
-
-def fixed_bytes(sizes: Sizes, regime: Regime) -> int:
-    """What a run holds between its steps, and during them: weights, gradients and moments."""
-    return weights_bytes(sizes, regime) + gradient_bytes(sizes, regime) + moment_bytes(sizes, regime)
 
 
 # --- what grows with the tokens ------------------------------------------------------
@@ -164,14 +133,19 @@ def peak_bytes(sizes: Sizes, regime: Regime, tokens: int) -> int:
     """
     held = weights_bytes(sizes, regime) + moment_bytes(sizes, regime)
     gradients = gradient_bytes(sizes, regime)
-    forward = activation_bytes(sizes, regime, tokens) + (gradients if regime.accumulates else 0)
-    halves = _HALF * sizes.layer_parameters if regime.is_half else 0
+    # In a microbatch that is not the last of its step DDP's gradients are there besides the buckets.
+    there = (gradients if regime.accumulates else 0) + staying_gradient_bytes(sizes, regime)
+    forward = activation_bytes(sizes, regime, tokens) + there
+    # Parts travel in half precision, so a layer that is put together needs no other copy.
+    halves = _HALF * sizes.layer_parameters if regime.is_half and regime.shards == 1 else 0
+    forward += halves + together_bytes(sizes, regime)
     backward = _layer_backward_bytes(sizes, regime, tokens) + _head_gradient_bytes(sizes, regime)
     return held + max(
-        forward + halves + _head_bytes(sizes, regime, tokens),
-        forward + halves + backward,
+        forward + _head_bytes(sizes, regime, tokens),
+        forward + backward + travelling_bytes(sizes, regime),
         gradients + _tied_bytes(sizes, regime),
         gradients + _update_bytes(sizes, regime),
+        lent_bytes(sizes, regime),
     )
 
 
@@ -246,3 +220,27 @@ def with_checkpointing(sizes: Sizes, regime: Regime, free_bytes: int) -> Regime:
     off, on = (replace(regime, gradient_checkpointing=choice) for choice in (False, True))
     fits_off = microbatch_tokens(sizes, off, free_bytes)
     return on if fits_off < ROOMY_TOKENS and microbatch_tokens(sizes, on, free_bytes) > fits_off else off
+
+
+def on_ranks(
+    config: RunConfig, sizes: Sizes, regime: Regime, ranks: int, free: int
+) -> tuple[Regime, Literal["ddp", "fsdp"]]:
+    """How several ranks hold the model: as asked, else each the whole where the longest pair fits beside it.
+
+    Args:
+        config: The options.
+        sizes: The model.
+        regime: How it is trained by one rank.
+        ranks: How many there are.
+        free: Bytes of each.
+    """
+    whole, chosen = regime.on_ranks("ddp", ranks), config.ranks.parallel
+    if chosen == "auto":
+        least = whole
+        if config.training.gradient_checkpointing == "auto":
+            least = replace(whole, gradient_checkpointing=True)
+        fits = microbatch_tokens(sizes, least, free) >= 2 * config.data.max_tokens
+        chosen = "ddp" if fits or ranks == 1 else "fsdp"
+    if regime.optimizer != "adamw":  # it looks at whole matrices, of which nobody may hold some rows
+        chosen = "ddp"
+    return regime.on_ranks(chosen, ranks, offload=config.ranks.offload), chosen

@@ -1,6 +1,6 @@
 """How a model is trained, as far as memory depends on it: read from the options of a run. No torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from dragoman.config import RunConfig
@@ -38,8 +38,19 @@ class Regime:
     """Whether a step has several microbatches, so that gradients are there in the forward pass."""
     shards: int = 1
     """Ranks among which every layer is divided (FSDP2)."""
+    offload: bool = False
+    """Whether a rank's part of the layers lies in the host's memory; with shards."""
+    buckets: bool = False
+    """Whether the layers' gradients lie in DDP's buckets, which stay from step to step."""
     length: int = 64
     """Tokens of a long sentence; a CPU keeps attention's scores, which grow with it."""
+
+    def on_ranks(self, parallel: Literal["ddp", "fsdp"], ranks: int, *, offload: bool = False) -> "Regime":
+        """The same on so many ranks, each of which holds the whole (ddp) or a part of every layer (fsdp)."""
+        if ranks == 1:
+            return self
+        divided = parallel == "fsdp"
+        return replace(self, shards=ranks if divided else 1, offload=offload and divided, buckets=not divided)
 
     @property
     def is_half(self) -> bool:

@@ -36,8 +36,22 @@ class Sizes:
     @cached_property
     def layer_parameters(self) -> int:
         """All but the embedding: matrices with their biases, and the norms."""
-        norms = 2 * self.width * (2 * self.encoder_layers + 3 * self.decoder_layers + 2)
-        return norms + sum(rows * columns + rows for rows, columns in self.matrices())
+        return self.norm_parameters + sum(rows * columns + rows for rows, columns in self.matrices())
+
+    @property
+    def norm_parameters(self) -> int:
+        """Of all norms, those of the layers and the last two."""
+        return 2 * self.width * (2 * self.encoder_layers + 3 * self.decoder_layers + 2)
+
+    @property
+    def largest_layer(self) -> int:
+        """Parameters of one layer without its norms, of the stack whose layers are larger."""
+        encoder = 4 * (self.width**2 + self.width) + self._feed_forward(self.encoder_inner)
+        decoder = 8 * (self.width**2 + self.width) + self._feed_forward(self.decoder_inner)
+        return max(encoder, decoder)
+
+    def _feed_forward(self, inner: int) -> int:
+        return 2 * self.width * inner + inner + self.width
 
     @property
     def weights_bytes(self) -> int:

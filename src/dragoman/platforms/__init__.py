@@ -19,9 +19,24 @@ from pydantic import BaseModel, ConfigDict
 from dragoman import host
 from dragoman.errors import InputError
 
+NETWORK = "network"
+"""The link between machines of which nothing better is known."""
+
 
 class _Fact(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Link(_Fact):
+    """What GPUs of one machine, or machines, exchange tensors through."""
+
+    title: str
+    gb_per_second: float
+    """In one direction, as its makers give it."""
+    gpus: tuple[str, ...] = ()
+    """Whose usual link it is inside of a machine."""
+    sources: tuple[str, ...]
+    """Pages in which this was read."""
 
 
 class Offer(_Fact):
@@ -41,6 +56,15 @@ class Offer(_Fact):
     cores: int | None = None
     ram_gb: float | None = None
     """Memory of the host, in gigabytes."""
+    link: str | None = None
+    """Between its GPUs, where it is another than their usual one."""
+
+    def times(self, count: int) -> "Offer":
+        """The same with so many of its GPUs, each at the same price."""
+        factor = count / self.num_gpus
+        usd = self.usd_per_hour and self.usd_per_hour * factor
+        more = {"cores": self.cores and int(self.cores * factor), "ram_gb": self.ram_gb and self.ram_gb * factor}
+        return self.model_copy(update={"num_gpus": count, "usd_per_hour": usd, **more})
 
 
 class Platform(_Fact):
@@ -75,6 +99,10 @@ class Platform(_Fact):
     """Whether the platform ends a machine at a time that is set at its creation; else the machine must end itself."""
     has_spot: bool = True
     """Whether cheaper machines that may be taken away exist, where machines are let."""
+    by_the_gpu: bool = False
+    """Whether its machines have as many of their GPUs as are asked for, each at the same price."""
+    network: str | None = None
+    """Link between its machines; None: they are not connected."""
     needs: str = ""
     """What an account must have before it gets a machine, besides a way to pay."""
     as_of: str
@@ -96,6 +124,13 @@ class Platform(_Fact):
         near = difflib.get_close_matches(str(gpu), names, n=1)
         known = ", ".join(dict.fromkeys(names))
         raise InputError(f"--gpu: {self.title} has no {gpu}", f"did you mean {near[0]}? ({known})" if near else known)
+
+    def with_gpus(self, offer: Offer, count: int) -> Offer | None:
+        """A machine like this one that has so many GPUs; None when there is none."""
+        alike = [it for it in self.offers if it.gpu == offer.gpu and it.num_gpus == count]
+        if offer.num_gpus == count or alike:
+            return offer if offer.num_gpus == count else alike[0]
+        return offer.times(count) if self.by_the_gpu else None
 
     def limit_hours(self, offer: Offer) -> float | None:
         """Longest session on this machine, in hours; None when there is no limit."""
@@ -124,6 +159,17 @@ def as_of() -> str:
 def hub() -> Hub:
     """What the Hub does to a store."""
     return Hub(**_facts()["hub"])
+
+
+@cache
+def links() -> dict[str, Link]:
+    """What tensors are exchanged through, by name."""
+    return {name: Link(**facts) for name, facts in _facts()["links"].items()}
+
+
+def link_of(offer: Offer) -> Link:
+    """What the GPUs of a machine exchange tensors through."""
+    return links()[offer.link] if offer.link else next(it for it in links().values() if offer.gpu in it.gpus)
 
 
 def every() -> dict[str, Platform]:

@@ -67,18 +67,15 @@ def fit(
         raise ModelError("--model: its config.json lacks sizes", "the folder of an NLLB model")
     training, longest = config.training, 2 * config.data.max_tokens
     regime = regime_of(config, "cuda" if arithmetic.device.type == "cuda" else "cpu", arithmetic.precision)
-    regime = replace(regime, active_rows=len(corpus.rows))
-    parallel = config.ranks.parallel
-    if parallel == "auto":
-        fits = memory.microbatch_tokens(sizes, replace(regime, gradient_checkpointing=True), free) >= longest
-        parallel = "ddp" if fits else "fsdp"
-    if parallel == "fsdp":
-        regime = replace(regime, shards=arithmetic.ranks)
+    regime, parallel = memory.on_ranks(
+        config, sizes, replace(regime, active_rows=len(corpus.rows)), arithmetic.ranks, free
+    )
     if training.gradient_checkpointing == "auto":
         regime = memory.with_checkpointing(sizes, regime, free)
     most = pairs_per_step * longest
-    whole = memory.microbatch_tokens(sizes, replace(regime, accumulates=False), free)
-    tokens = most if whole >= most else memory.microbatch_tokens(sizes, regime, free)
+    share = min(most, most // arithmetic.ranks + longest)  # shares differ by the costliest pair at most
+    alone = memory.microbatch_tokens(sizes, replace(regime, accumulates=False), free)
+    tokens = alone if alone >= share else memory.microbatch_tokens(sizes, regime, free)
     tokens = training.microbatch_tokens or min(most, tokens)
     warning = ""
     if tokens < longest:

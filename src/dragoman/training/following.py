@@ -119,7 +119,7 @@ class Follower:
     def _send(self, copies: bool) -> None:
         """Send this rank's parts of a checkpoint: from a copy beside the next steps, or at once."""
         self._settle()
-        live = state.tensors(self.forward, self.optimizer)
+        live = state.asked_of_others(state.tensors(self.forward, self.optimizer))
         if not copies:
             state.send(live)
             return

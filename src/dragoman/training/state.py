@@ -156,13 +156,21 @@ def files_of(large: Tensors, updates: int) -> dict[str, Iterator[bytes | memoryv
     return {name: safetensors_chunks(named, metadata.get(name, {"format": "pt"})) for name, named in large.items()}
 
 
+def asked_of_others(large: Tensors) -> Tensors:
+    """Those that the first rank does not hold whole, and which the others need not copy."""
+    return {
+        name: {each: tensor for each, tensor in named.items() if not isinstance(tensor, Tensor)}
+        for name, named in large.items()
+    }
+
+
 def send(large: Tensors) -> None:
-    """On another rank than the first: send what this one holds of a checkpoint's tensors."""
+    """On another rank than the first: send what this one holds of a checkpoint's tensors, by `asked_of_others`."""
     for named in large.values():
         for tensor in named.values():
-            if not isinstance(tensor, Tensor):
-                for _ in parts(tensor):
-                    pass
+            assert not isinstance(tensor, Tensor)
+            for _ in parts(tensor):
+                pass
 
 
 def weights(forward: Forward) -> Mapping[str, Tensor | Derived]:

@@ -79,6 +79,8 @@ def load(
         ModelError: It is not usable, or costs more than guessing would.
     """
     free = fitting.free_bytes(arithmetic.device)
+    if ranks and arithmetic.device.type == "cpu":
+        free //= ranks.place.local_count
     model = nllb.load(made.base, config.model.dropout)
     form, of_base = Normalization.of(config.data), Normalization.of_folder(made.base)
     if of_base and of_base != form:
