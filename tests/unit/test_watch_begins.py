@@ -1,0 +1,69 @@
+"""Signs of life between ranks: over real sockets of loopback, in this process."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+import torch.distributed as dist
+
+from dragoman.host import Rank
+from dragoman.training import watch
+from dragoman.training.watch import Watch
+
+FIRST = Rank(0, 2, 0, 2)
+SECOND = Rank(1, 2, 1, 2)
+
+
+def begun(place: Rank, meeting: object, leave: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> Watch:
+    monkeypatch.setattr(watch, "BEAT_SECONDS", 0.02)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    return Watch.begun(place, meeting, leave)
+
+
+def test_a_rank_that_comes_late_still_finds_a_first_one_that_has_no_more_to_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    meeting = dist.HashStore()
+    first = begun(FIRST, meeting, lambda why: None, monkeypatch)
+    first.end()
+    for thread in threading.enumerate():
+        if thread.name == "watch":
+            thread.join()
+    port = int(meeting.get("watch"))
+    late = dist.TCPStore("127.0.0.1", port, timeout=timedelta(seconds=5), wait_for_workers=False)
+    assert late.get("alive/0")
+
+
+def test_a_rank_leaves_when_whoever_started_it_was_gone_before_it_could_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    monkeypatch.setenv("RANK_STARTER", str(gone.pid))
+    left, why = threading.Event(), list[str]()
+
+    def leave(reason: str) -> None:
+        why.append(reason)
+        left.set()
+
+    alone = begun(FIRST, dist.HashStore(), leave, monkeypatch)
+    assert left.wait(10)
+    alone.end()
+    assert why[0] == "the process that started this rank is gone"
+
+
+def test_a_rank_that_cannot_go_on_stays_until_the_first_one_has_left_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    meeting, events = dist.HashStore(), list[str]()
+
+    def leave(reason: str) -> None:
+        events.append(f"the first one leaves: {reason}")
+        first.end()
+        first._server = None  # as it goes when the process ends
+
+    first = begun(FIRST, meeting, leave, monkeypatch)
+    second = begun(SECOND, meeting, lambda why: None, monkeypatch)
+    second.tell("no memory")
+    events.append("the second one leaves")
+    second.end()
+    assert events == ["the first one leaves: no memory", "the second one leaves"]
