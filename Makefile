@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := OMP_WAIT_POLICY=PASSIVE $(BIN)/python
 
 .PHONY: demo guide test check bench bench-faults bench-memory bench-prepare chaos crashes compat notebooks docs recipes \
-	sky space supervised clean
+	ranks sky space supervised clean
 
 demo: $(VENV)/.demo
 	$(RUN) -m examples.demo
@@ -23,9 +23,13 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 	@$(RUN) bench/lengths.py
 
-chaos: $(VENV)/.dev
+chaos: $(VENV)/.dev ranks
 	$(RUN) -m pytest -q -n 2 --dist worksteal -m slow
 	$(RUN) bench/chaos.py
+
+# As root: two of its rows are two hosts, which are network namespaces.
+ranks: $(VENV)/.dev
+	$(RUN) -m bench.ranks
 
 crashes: $(VENV)/.dev
 	$(RUN) -m bench.crashes --report bench/crashes_cpu_$$(date +%F).md

@@ -64,7 +64,9 @@ def others() -> list[Row]:
     rows: list[Row] = []
     for rank in (0, 1):
         stopped = {**after, "rank": rank, "do": "SIGSTOP"}
+        connecting = {"at": "connect", "nth": 2, "rank": rank, "do": KILL}
         rows += [
+            Row(f"sigkill-connecting-{rank}", (connecting,)),
             # A first rank that is silent may be in the middle of a save: it gets more time.
             Row(f"sigstop-{rank}", (stopped,), bound=60 if rank else 120),
             Row(f"sigstop-{rank}-no-restarts", (stopped,), bound=120, code=75, restarts=0, options={"max_restarts": 0}),

@@ -27,7 +27,7 @@ OPTIONS: dict[str, object] = {
 }
 ALIKE = 1e-10
 """Largest relative difference to an undisturbed run."""
-WAIT_SECONDS = 240.0
+WAIT_SECONDS = 900.0
 """After this a run hangs."""
 Fault = dict[str, Any]
 
@@ -106,6 +106,7 @@ class Lab:
 
     def machine(self, name: str, faults: Sequence[Fault], **told: object) -> Machine:
         folder = self.folder / f"{name}-machine"
+        shutil.rmtree(folder, ignore_errors=True)
         patch = {"folder": str(folder), "faults": list(faults), **told}
         path = f"{ROOT / 'bench/ranks_patch'}:{ROOT / 'src'}:{ROOT}"
         return Machine(folder, {"RANKS_PATCH": json.dumps(patch), "PYTHONPATH": path})
@@ -114,10 +115,9 @@ class Lab:
         """The folder of a row's run, with a checkpoint in it, or with data and base model alone."""
         run = self.folder / row.name
         shutil.rmtree(run, ignore_errors=True)
-        shutil.rmtree(self.folder / f"{row.name}-machine", ignore_errors=True)
         if row.begins:
             for part in ("dragoman/corpus", "dragoman/base"):
-                shutil.copytree(self.folder / "begun" / part, run / part)
+                shutil.copytree(self.folder / "undisturbed" / part, run / part)
         else:
             shutil.copytree(self.folder / "begun", run)
         return run

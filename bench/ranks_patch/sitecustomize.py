@@ -9,7 +9,7 @@ is a JSON object; without it nothing is changed:
 
 A fault happens once, however often the ranks start again: at the `nth` time that its rank
 comes to the moment when at least `step` steps are done. Moments: `start` (before the ranks
-meet), `assemble`, `restore`, `between` (two steps), `after` (one), `microbatch`, `reduce` (a collective of
+meet), `connect`, `assemble`, `restore`, `between` (two steps), `after` (one), `microbatch`, `reduce` (a collective of
 gradients), `gather` (of a tensor for a checkpoint), `write` (of a checkpoint's weights),
 `evaluate`. Deeds: a signal's name, to the rank itself or to the `victim`: another rank,
 `launcher` or `all`. Besides: `nan` makes the objective of the steps `steps` not finite, and
@@ -134,6 +134,7 @@ def meeting(module: ModuleType) -> None:
     before(module.Ranks, "_exchanged", "between")
     before(module.Shared, "__getitem__", "restore")
     before(dist, "broadcast", "assemble")
+    before(dist, "new_group", "connect")
     for name in ("all_reduce", "reduce_scatter_tensor", "all_gather_into_tensor"):
         before(dist, name, "reduce", lambda: Now.in_step)
 

@@ -5,12 +5,15 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 import torch.distributed as dist
 
-from dragoman.host import Rank
-from dragoman.training import watch
+from dragoman import host
+from dragoman.errors import RankLost
+from dragoman.host.cluster import Rank
+from dragoman.training import ranks, watch
 from dragoman.training.watch import Watch
 
 FIRST = Rank(0, 2, 0, 2)
@@ -67,3 +70,23 @@ def test_a_rank_that_cannot_go_on_stays_until_the_first_one_has_left_for_it(monk
     events.append("the second one leaves")
     second.end()
     assert events == ["the first one leaves: no memory", "the second one leaves"]
+
+
+def test_signs_of_life_begin_before_the_ranks_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    happened = list[str]()
+
+    def began(*_: object) -> SimpleNamespace:
+        happened.append("signs")
+        return SimpleNamespace(end=lambda: happened.append("no more signs"))
+
+    def connect(*_: object, **__: object) -> None:
+        happened.append("connecting")
+        raise RuntimeError("gloo: connection refused")
+
+    monkeypatch.setattr(ranks.Watch, "begun", began)
+    monkeypatch.setattr(ranks.dist, "init_process_group", connect)
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(host.free_port())}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RankLost), ranks.joined(Rank(0, 1, 0, 1), "device: cpu", lambda why: None):
+        pass
+    assert happened == ["signs", "connecting", "no more signs"]

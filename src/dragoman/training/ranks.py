@@ -222,18 +222,6 @@ def joined(place: Rank, config: str | None, leave: Callable[[str], None]) -> Ite
     except (RuntimeError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise RankLost(f"rank {place.number} did not find the others in {MEETING} ({first[:160]})") from None
-    kind = _device(place, told)
-    backend = "cpu:gloo,cuda:nccl" if kind.type == "cuda" else "gloo"
-    with lost_ranks():
-        dist.init_process_group(
-            backend,
-            store=dist.PrefixStore("ranks", store),
-            rank=place.number,
-            world_size=place.count,
-            timeout=STUCK,
-        )
-        words: Any = dist.new_group(backend="gloo", timeout=ANY_TIME)
-        saving: Any = dist.new_group(backend="gloo", timeout=ANY_TIME)
     at_loss: list[Callable[[str], None]] = []
 
     def leave_at_last(why: str) -> None:
@@ -242,14 +230,34 @@ def joined(place: Rank, config: str | None, leave: Callable[[str], None]) -> Ite
         leave(why)
 
     with lost_ranks():
+        # Before the groups: a rank that is lost while they come to be would be waited for as for a slow one.
         watching = Watch.begun(place, store, leave_at_last)
     try:
+        kind = _device(place, told)
+        words, saving = _groups(place, store, kind)
         yield Ranks(place, Peers(place.number, place.count, kind, saving), watching, at_loss, _words=words), told
     finally:
         watching.end()
-        if kind.type == "cpu":
+        if dist.is_initialized() and dist.get_backend() == "gloo":
             dist.destroy_process_group()
         # With NCCL that could wait for a rank that is gone; the process ends anyway.
+
+
+def _groups(place: Rank, store: Any, kind: torch.device) -> tuple[Any, Any]:
+    """Connect all ranks for tensors of the device, for orders, and for checkpoints; the last two are returned.
+
+    Raises:
+        RankLost: One is gone.
+    """
+    with lost_ranks():
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if kind.type == "cuda" else "gloo",
+            store=dist.PrefixStore("ranks", store),
+            rank=place.number,
+            world_size=place.count,
+            timeout=STUCK,
+        )
+        return dist.new_group(backend="gloo", timeout=ANY_TIME), dist.new_group(backend="gloo", timeout=ANY_TIME)
 
 
 def _met(place: Rank) -> Any:
