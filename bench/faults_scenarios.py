@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench import faults_lost, faults_two
+from bench import faults_lost, faults_ranks, faults_two
 from bench.faults_play import Lab, Outcome, play
 from bench.faults_sides import TOKEN, Side
 from bench.faults_strikes import (
@@ -248,5 +248,34 @@ ROWS = [
         "the token lies in clear in `training_args.bin`, which is uploaded",
         lambda o: any(path.startswith("uploaded") for path in o.leaked),
         recipe={"hub_token": TOKEN},
+    ),
+    Row(
+        "two-ranks",
+        "none; two ranks, the same pairs per step",
+        "loss and gradient multiplied by the number of ranks",
+        lambda o: "×2.00 and ×2.00" in o.remarks[0],
+        faults_ranks.two_ranks,
+    ),
+    Row(
+        "rank-killed",
+        "kill -9 of one of two ranks, one restart allowed",
+        "(new)",
+        lambda o: True,
+        faults_ranks.killed,
+    ),
+    Row(
+        "rank-sigterm",
+        "SIGTERM to the launcher of two ranks",
+        "(new)",
+        lambda o: True,
+        faults_ranks.told_to_end,
+    ),
+    Row(
+        "rank-sigterm-jit",
+        "… with `enable_jit_checkpoint=True`",
+        "(new)",
+        lambda o: True,
+        faults_ranks.told_to_end_jit,
+        ["recipe"],
     ),
 ]
