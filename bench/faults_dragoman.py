@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.faults_judge import Verdict, judge_dragoman
-from bench.faults_machine import Machine, Process, wait_until
+from bench.faults_machine import ROOT, Machine, Process, wait_until
 from bench.faults_sides import (
     BATCH,
     PACE_SECONDS,
@@ -39,7 +40,7 @@ PATCH_FOLDER = Path(__file__).parent / "faults_patch"
 def patched(pace: Pace = 0.0) -> dict[str, str]:
     """The environment of a dragoman with shorter waits and slower steps."""
     patches = PATCHES | ({"dragoman.training.loop": {"train_step": pace}} if pace else {})
-    return {"PYTHONPATH": str(PATCH_FOLDER), "FAULTS_PATCH": json.dumps(patches)}
+    return {"PYTHONPATH": os.pathsep.join([str(PATCH_FOLDER), str(ROOT / "src")]), "FAULTS_PATCH": json.dumps(patches)}
 
 
 @dataclass

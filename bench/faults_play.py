@@ -141,7 +141,7 @@ def _learned(lab: Lab, side: Side, row: str) -> Outcome:
     assert side.weights
     assert outcome.resumed is not None
     outcome.said = lab.unusual(side, outcome.said)
-    outcome.resumed.exact = True  # by definition; the other rows prove it
+    outcome.resumed.exact = side.final(lab.folder / f"{row}-{side.name}-resumed") == side.weights
     return outcome
 
 
