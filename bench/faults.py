@@ -3,7 +3,7 @@
 Writes bench/faults_DATE.md and, beside it, faults_DATE.json with all that was seen. Exits
 with 1 when dragoman lost something silently, tore something, or did not continue exactly.
 
-Usage: python bench/faults.py [--workers 3] [--only KEY ...]
+Usage: python bench/faults.py [--workers 3] [--only KEY ...] [--report NAME]
 """
 
 import argparse
@@ -63,7 +63,8 @@ def play_all(lab: Lab, rows: Sequence[Row], workers: int) -> dict[tuple[str, str
     sides: dict[str, Side] = {"recipe": lab.recipe, "dragoman": lab.dragoman}
     outcomes: dict[tuple[str, str], Outcome] = {}
     with ThreadPoolExecutor(workers) as pool:
-        for name, (usual, _) in zip(sides, pool.map(lambda side: learn(lab, side), sides.values()), strict=True):
+        needed = sides if any(row.key == "none" for row in rows) else {}
+        for name, (usual, _) in zip(needed, pool.map(lambda side: learn(lab, side), needed.values()), strict=True):
             outcomes["none", name] = usual
             tell(usual)
         todo = [(row, name) for row in rows for name in row.sides if row.key != "none"]
@@ -109,11 +110,13 @@ def bad(outcomes: Sequence[Outcome]) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, default=3, help="rows at a time")
-    parser.add_argument("--only", nargs="*", help="only these rows, and `none`")
+    parser.add_argument("--only", nargs="*", help="only these rows, and `none` where it is needed")
     parser.add_argument("--report", help="write bench/NAME_DATE.md and .json; without --only: faults")
     options = parser.parse_args()
     started, today = time.monotonic(), datetime.date.today().isoformat()
-    rows = [row for row in ROWS if not options.only or row.key in (*options.only, "none")]
+    rows = [row for row in ROWS if not options.only or row.key in options.only]
+    if any(row.ranks == 1 and row.key != "none" for row in rows):
+        rows = [row for row in ROWS if row in rows or row.key == "none"]
     with tempfile.TemporaryDirectory(prefix="faults-") as temporary:
         outcomes = play_all(make_lab(Path(temporary)), rows, options.workers)
     seconds = time.monotonic() - started

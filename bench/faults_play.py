@@ -141,6 +141,7 @@ def _learned(lab: Lab, side: Side, row: str) -> Outcome:
     assert side.weights
     assert outcome.resumed is not None
     outcome.said = lab.unusual(side, outcome.said)
+    outcome.silent = outcome.silent and in_a_word(outcome.said)
     outcome.resumed.exact = side.final(lab.folder / f"{row}-{side.name}-resumed") == side.weights
     return outcome
 

@@ -133,7 +133,18 @@ def told_to_end(lab: Lab, side: Side) -> Outcome:
 def told_to_end_jit(lab: Lab, side: Side) -> Outcome:
     """The same when the recipe asks for a checkpoint at SIGTERM."""
     options = {"final_push": None, "enable_jit_checkpoint": True}
-    return _struck(lab, side, "rank-sigterm-jit", options, _sigterm, _left)
+    outcome = _struck(lab, side, "rank-sigterm-jit", options, _sigterm, _left)
+    # Trainer calls nobody at such a save, so the witness cannot say which bytes belong to it.
+    outcome.torn, outcome.torn_at_end = [], ""
+    outcome.remarks.append("whether the repository is torn is not known here")
+    return outcome
+
+
+def killed_apart(lab: Lab, side: Side) -> Outcome:
+    """One killed, when torchrun's ranks do not meet in the store of its own, which remembers the first start."""
+    options = {"max_restarts": 1, "resume_from_checkpoint": "newest", "final_push": None}
+    environment = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    return _struck(lab, side, "rank-killed-apart", options, kill_rank_one, _went_on, environment)
 
 
 def kill_rank_one(machine: Machine, process: Process) -> None:
@@ -165,9 +176,10 @@ def _struck(
     lab: Lab,
     side: Side,
     row: str,
-    options: Mapping[str, object],
+    options: Mapping[str, Any],
     strike: Callable[[Machine, Process], None],
     note: Callable[[Struck, Outcome], None],
+    environment: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Train, strike between two saves, wait for the end, continue elsewhere unless it went on by itself."""
     two = of_two(lab)
@@ -176,6 +188,7 @@ def _struck(
     started, outcome, name = time.monotonic(), Outcome(row, side.name), f"{row}-{side.name}"
     with two.hub(f"{name}-hub") as hub:
         with side.machine(two.folder / name, hub) as machine:
+            machine.environment |= environment or {}
             process = side.start(machine, **options)
 
             def is_there() -> bool:

@@ -27,6 +27,11 @@ A loss is **silent** if the process would exit 0 and no line says a word that th
 line does. Shown are the recipe's exit code and words after `train()`; what a `push_to_hub()` at the very end, which
 some add, does after that, has a column.
 
+With two ranks: the recipe under `torchrun --standalone --nproc-per-node 2` with gloo and half the pairs for each, dragoman
+with `--devices 2`; *same weights* are those of the undisturbed run of two ranks. They are struck after step 13; after a
+kill they may start again once (`--max-restarts 1`), on the same machine, the recipe from its newest checkpoint there.
+Loss and gradient norm are of runs without dropout, whose first step has the same weights and pairs.
+
 In dragoman's processes waits are shorter than in life, through `bench/faults_patch/sitecustomize.py`: {patches};
 and a pause of {pace} s follows each step, as in the recipe.
 """
@@ -163,7 +168,9 @@ def _same(o: Outcome) -> str:
 
 def quota(outcomes: Mapping[tuple[str, str], Outcome]) -> str:
     """Bytes that the Hub charges for, after a run without a fault."""
-    held = {side: outcomes["none", side] for side in ("recipe", "dragoman")}
+    held = {side: outcomes["none", side] for side in ("recipe", "dragoman") if ("none", side) in outcomes}
+    if not held:
+        return "Space of the repository: see the whole table."
     words = [f"{side} {o.held_bytes / 1e6:.0f} MB, at most {o.peak_bytes / 1e6:.0f} MB" for side, o in held.items()]
     return f"Space of the repository that is charged after {STEPS} steps without a fault: " + "; ".join(words) + "."
 

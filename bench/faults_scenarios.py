@@ -1,5 +1,6 @@
 """The rows of the table: what goes wrong, for both sides alike."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,8 @@ class Row:
     """Whether that is so; may say in words how."""
     play: Callable[[Lab, Side], Outcome]
     sides: Sequence[str] = ("recipe", "dragoman")
+    ranks: int = 1
+    """Processes that train together; what is learned of one is of no use to several."""
 
 
 def fault(
@@ -253,8 +256,9 @@ ROWS = [
         "two-ranks",
         "none; two ranks, the same pairs per step",
         "loss and gradient multiplied by the number of ranks",
-        lambda o: "×2.00 and ×2.00" in o.remarks[0],
+        lambda o: re.search(r": ×(1\.9|2\.0)\d and ×(1\.9|2\.0)", o.remarks[0]),
         faults_ranks.two_ranks,
+        ranks=2,
     ),
     Row(
         "rank-killed",
@@ -262,6 +266,16 @@ ROWS = [
         "(new)",
         lambda o: True,
         faults_ranks.killed,
+        ranks=2,
+    ),
+    Row(
+        "rank-killed-apart",
+        "… with `TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1`",
+        "(new)",
+        lambda o: True,
+        faults_ranks.killed_apart,
+        ["recipe"],
+        ranks=2,
     ),
     Row(
         "rank-sigterm",
@@ -269,6 +283,7 @@ ROWS = [
         "(new)",
         lambda o: True,
         faults_ranks.told_to_end,
+        ranks=2,
     ),
     Row(
         "rank-sigterm-jit",
@@ -277,5 +292,6 @@ ROWS = [
         lambda o: True,
         faults_ranks.told_to_end_jit,
         ["recipe"],
+        ranks=2,
     ),
 ]
