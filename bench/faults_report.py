@@ -1,8 +1,10 @@
 """The outcomes of all rows, as tables for people."""
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 
+from bench.faults_machine import ROOT
 from bench.faults_play import Outcome, in_a_word
 from bench.faults_scenarios import Row
 from bench.faults_sides import STEPS
@@ -27,7 +29,7 @@ A loss is **silent** if the process would exit 0 and no line says a word that th
 line does. Shown are the recipe's exit code and words after `train()`; what a `push_to_hub()` at the very end, which
 some add, does after that, has a column.
 
-With two ranks: the recipe under `torchrun --standalone --nproc-per-node 2` with gloo and half the pairs for each, dragoman
+With two ranks: the recipe under `torchrun --standalone --nproc-per-node 2`, gloo, half the pairs for each; dragoman
 with `--devices 2`; *same weights* are those of the undisturbed run of two ranks. They are struck after step 13; after a
 kill they may start again once (`--max-restarts 1`), on the same machine, the recipe from its newest checkpoint there.
 Loss and gradient norm are of runs without dropout, whose first step has the same weights and pairs.
@@ -188,7 +190,12 @@ def text(rows: Sequence[Row], outcomes: Mapping[tuple[str, str], Outcome], head:
 
 
 def without_places(text: str) -> str:
-    """The same without the folder in which the bench happened to work."""
+    """The same without the folders in which the bench happened to work, and packages lie."""
+    text = re.sub(
+        r"/[^\s\"']*/site-packages/",
+        "/…/site-packages/",
+        text.replace(f"{ROOT}/", "").replace(sys.executable, "python"),
+    )
     return re.sub(r"/[^\s\"']*/faults-\w+/", "/…/", text)
 
 
