@@ -3,12 +3,11 @@
 Writes bench/faults_DATE.md and, beside it, faults_DATE.json with all that was seen. Exits
 with 1 when dragoman lost something silently, tore something, or did not continue exactly.
 
-Usage: python bench/faults.py [--workers 3] [--only KEY ...]
+Usage: python bench/faults.py [--workers 3] [--only KEY ...] [--report NAME]
 """
 
 import argparse
 import datetime
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -29,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from bench import faults_report as report
 from bench.faults_dragoman import PATCHES, Dragoman
 from bench.faults_lost import killed_at_second_save
-from bench.faults_play import Lab, Outcome, plain
+from bench.faults_play import Lab, Outcome, undisturbed
 from bench.faults_scenarios import ROWS, Row
 from bench.faults_sides import BATCH, PACE_SECONDS, SAVE_STEPS, STEPS, Recipe, Side
 from bench.faults_strikes import SAVE_BYTES
@@ -37,7 +36,7 @@ from dragoman.model import scratch
 from tests.support.runs import make_pairs
 
 PACKAGES = ("transformers", "huggingface_hub", "hf-xet", "accelerate", "torch")
-LONG = ("cut", "429", "500-on", "unanswered", "two-trainers")
+LONG = ("cut", "429", "500-on", "unanswered", "two-trainers", "two-ranks", "rank-")
 """Rows that mostly wait: begun first."""
 
 
@@ -47,27 +46,16 @@ def make_lab(folder: Path) -> Lab:
     base.mkdir()
     rows = [line.split("\t") for line in data.read_text("utf-8").splitlines()]
     scratch.build(base, scratch.texts((row[0], row[1]) for row in rows), scratch.PRESETS["tiny"], seed=1)
-    return Lab(folder, Recipe(base, data), Dragoman(base, data))
+    (folder / "two").mkdir()
+    two = Lab(folder / "two", Recipe(base, data, ranks=2), Dragoman(base, data, ranks=2))
+    return Lab(folder, Recipe(base, data), Dragoman(base, data), two=two)
 
 
 def learn(lab: Lab, side: Side) -> tuple[Outcome, Outcome]:
     """An undisturbed run, which the others are compared with, and one that is killed, from which some continue."""
-    row = next(row for row in ROWS if row.key == "none")
-    undisturbed = row.play(lab, side)
-    machine = lab.folder / f"none-{side.name}"
-    for talk in machine.glob("*.txt"):
-        lines = talk.read_text("utf-8", "replace").replace("\r", "\n").split("\n")
-        lab.usual[side.name] = {plain(line.rstrip()) for line in lines}
-    if isinstance(side, Recipe):
-        events = [json.loads(line) for line in (machine / "witness.jsonl").read_text().splitlines()]
-        side.weights = next(event["weights"] for event in events if event["event"] == "returned")
-    else:
-        side.weights = hashlib.sha256((machine / "run/model.safetensors").read_bytes()).hexdigest()
-    assert undisturbed.resumed is not None
-    undisturbed.said = lab.unusual(side, undisturbed.said)
-    undisturbed.resumed.exact = True  # by definition; the other rows prove it
+    usual = undisturbed(lab, side, "none")
     lab.killed[side.name] = killed_at_second_save(lab, side)
-    return undisturbed, lab.killed[side.name]
+    return usual, lab.killed[side.name]
 
 
 def play_all(lab: Lab, rows: Sequence[Row], workers: int) -> dict[tuple[str, str], Outcome]:
@@ -75,9 +63,10 @@ def play_all(lab: Lab, rows: Sequence[Row], workers: int) -> dict[tuple[str, str
     sides: dict[str, Side] = {"recipe": lab.recipe, "dragoman": lab.dragoman}
     outcomes: dict[tuple[str, str], Outcome] = {}
     with ThreadPoolExecutor(workers) as pool:
-        for name, (undisturbed, _) in zip(sides, pool.map(lambda side: learn(lab, side), sides.values()), strict=True):
-            outcomes["none", name] = undisturbed
-            tell(undisturbed)
+        needed = sides if any(row.key == "none" for row in rows) else {}
+        for name, (usual, _) in zip(needed, pool.map(lambda side: learn(lab, side), needed.values()), strict=True):
+            outcomes["none", name] = usual
+            tell(usual)
         todo = [(row, name) for row in rows for name in row.sides if row.key != "none"]
         todo.sort(key=lambda it: not it[0].key.startswith(LONG))
         for (row, name), outcome in zip(todo, pool.map(lambda it: safely(it[0], lab, sides[it[1]]), todo), strict=True):
@@ -121,21 +110,31 @@ def bad(outcomes: Sequence[Outcome]) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, default=3, help="rows at a time")
-    parser.add_argument("--only", nargs="*", help="only these rows; writes no report")
+    parser.add_argument("--only", nargs="*", help="only these rows, and `none` where it is needed")
+    parser.add_argument("--report", help="write bench/NAME_DATE.md and .json; without --only: faults")
     options = parser.parse_args()
     started, today = time.monotonic(), datetime.date.today().isoformat()
-    rows = [row for row in ROWS if not options.only or row.key in (*options.only, "none")]
+    rows = [row for row in ROWS if not options.only or row.key in options.only]
+    if any(row.ranks == 1 and row.key != "none" for row in rows):
+        rows = [row for row in ROWS if row in rows or row.key == "none"]
     with tempfile.TemporaryDirectory(prefix="faults-") as temporary:
         outcomes = play_all(make_lab(Path(temporary)), rows, options.workers)
     seconds = time.monotonic() - started
     wrong = bad(list(outcomes.values()))
     print("\n".join(["", f"{seconds:.0f} s", *(f"WRONG: {line}" for line in wrong)]))
-    if not options.only:
-        write(today, outcomes, seconds, wrong)
+    if report_name := options.report or ("" if options.only else "faults"):
+        write(f"bench/{report_name}_{today}", today, rows, outcomes, seconds, wrong)
     return int(bool(wrong))
 
 
-def write(today: str, outcomes: dict[tuple[str, str], Outcome], seconds: float, wrong: Sequence[str]) -> None:
+def write(
+    place: str,
+    today: str,
+    rows: Sequence[Row],
+    outcomes: dict[tuple[str, str], Outcome],
+    seconds: float,
+    wrong: Sequence[str],
+) -> None:
     """Both files."""
     found = {name: importlib.metadata.version(name) for name in PACKAGES}
     patches = {f"{module}.{name}": value for module, names in PATCHES.items() for name, value in names.items()}
@@ -149,13 +148,11 @@ def write(today: str, outcomes: dict[tuple[str, str], Outcome], seconds: float, 
     )
     verdict = [f"- {line}" for line in wrong] or ["Nothing that dragoman must not do was seen."]
     head = f"# The recipe and dragoman under faults, {today}, CPU, {os.cpu_count()} cores, {seconds / 60:.0f} minutes"
-    text = report.text(ROWS, outcomes, head, introduction) + "\n".join(["", "## What went wrong", "", *verdict, ""])
-    Path(f"bench/faults_{today}.md").write_text(text, encoding="utf-8")
+    text = report.text(rows, outcomes, head, introduction) + "\n".join(["", "## What went wrong", "", *verdict, ""])
+    Path(f"{place}.md").write_text(text, encoding="utf-8")
     values = [{name: _without_talk(value) for name, value in asdict(o).items()} for o in outcomes.values()]
     content = {"date": today, "seconds": round(seconds), "versions": found, "patches": patches, "rows": values}
-    Path(f"bench/faults_{today}.json").write_text(
-        report.without_places(json.dumps(content, indent=1)) + "\n", encoding="utf-8"
-    )
+    Path(f"{place}.json").write_text(report.without_places(json.dumps(content, indent=1)) + "\n", encoding="utf-8")
 
 
 def _without_talk(value: Any) -> Any:

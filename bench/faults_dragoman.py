@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.faults_judge import Verdict, judge_dragoman
-from bench.faults_machine import Machine, Process, wait_until
+from bench.faults_machine import ROOT, Machine, Process, wait_until
 from bench.faults_sides import (
     BATCH,
     PACE_SECONDS,
@@ -39,7 +40,7 @@ PATCH_FOLDER = Path(__file__).parent / "faults_patch"
 def patched(pace: Pace = 0.0) -> dict[str, str]:
     """The environment of a dragoman with shorter waits and slower steps."""
     patches = PATCHES | ({"dragoman.training.loop": {"train_step": pace}} if pace else {})
-    return {"PYTHONPATH": str(PATCH_FOLDER), "FAULTS_PATCH": json.dumps(patches)}
+    return {"PYTHONPATH": os.pathsep.join([str(PATCH_FOLDER), str(ROOT / "src")]), "FAULTS_PATCH": json.dumps(patches)}
 
 
 @dataclass
@@ -75,7 +76,11 @@ class Dragoman(Side):
             "output": machine.folder / "run",
             "store": f"hf://{REPO}",
             "drain_minutes": 0.25,
-        }
+        } | self.sharing()
+
+    def sharing(self) -> dict[str, object]:
+        """What starts several ranks."""
+        return {"devices": self.ranks} if self.ranks > 1 else {}
 
     def start(self, machine: Machine, pace: Pace = PACE_SECONDS, **options: object) -> Process:
         """Train."""
@@ -92,6 +97,13 @@ class Dragoman(Side):
 
     def has_begun(self, machine: Machine) -> bool:
         return bool(self.events(machine, "session_started"))
+
+    def trained(self, machine: Machine) -> list[tuple[int, float]]:
+        return [(event["step"], event["time"]) for event in self.events(machine, "step")]
+
+    def final(self, folder: Path) -> str:
+        path = folder / "run/model.safetensors"
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
 
     def has_trained(self, machine: Machine) -> bool:
         return False  # its process ends then
@@ -110,7 +122,7 @@ class Dragoman(Side):
             "--drain-minutes",
             "0.5",
         ]
-        process = machine.start("resume", [*words, *words_of(options, "-")])
+        process = machine.start("resume", [*words, *words_of(self.sharing() | options, "-")])
         process.ended(START_SECONDS)
         return self.resumed(machine, hub, process)
 
@@ -119,11 +131,11 @@ class Dragoman(Side):
         started = self.events(machine, "session_started")
         warned = " · ".join(event["message"] for event in self.events(machine, "warned"))
         if started:
-            exact = self.final(machine) == self.weights
+            exact = self.final(machine.folder) == self.weights
             return Resumed(started[-1]["step"], exact, process.exit_code, warned, process.talk)
         if process.exit_code == 0:  # all was done, so that nothing was fetched
             step = self.restore(machine, hub)
-            return Resumed(step, self.final(machine) == self.weights, 0, process.talk[-1], process.talk)
+            return Resumed(step, self.final(machine.folder) == self.weights, 0, process.talk[-1], process.talk)
         return Resumed(None, False, process.exit_code, last_error(process.talk), process.talk)
 
     def restore(self, machine: Machine, hub: HubStandIn) -> int:
@@ -133,11 +145,6 @@ class Dragoman(Side):
         assert log.newest is not None
         log.store.fetch(log.newest, log.newest.files, machine.folder / "run")
         return log.newest.step
-
-    def final(self, machine: Machine) -> str:
-        """Digest of the published weights on the machine's own disk."""
-        path = machine.folder / "run/model.safetensors"
-        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
 
     def watch(self, machine: Machine, process: Process, seconds: float, seen: Degraded) -> bool:
         """Whether it ended in time; meanwhile look at `status` again and again."""

@@ -14,8 +14,8 @@ from typing import Any
 from tests.support.hub import HubStandIn
 from tests.support.hub.repository import Commit
 
-STATE_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
-"""What the recipe needs to continue; every one differs at every step."""
+STATE_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
+"""What the recipe needs to continue, beside a random state for each rank; every one differs at every step."""
 
 Origin = tuple[int, int]
 """Which trainer wrote some bytes, and at which step."""
@@ -96,14 +96,16 @@ class Repository:
         return self._repository.contents(commit.tree[path]) or b""
 
 
-def judge_recipe(hub: HubStandIn, repo: str, saved: Mapping[Origin, Mapping[str, str]]) -> Verdict:
+def judge_recipe(hub: HubStandIn, repo: str, saved: Mapping[Origin, Mapping[str, str]], ranks: int = 1) -> Verdict:
     """Judge the recipe's layout.
 
     Args:
         hub: Holds the repository.
         repo: USER/NAME.
         saved: SHA-256 of every file of every save, as written on the machines.
+        ranks: Processes that trained together.
     """
+    states = [f"rng_state_{rank}.pth" for rank in range(ranks)] if ranks > 1 else ["rng_state.pth"]
     repository = Repository(hub, repo)
     origins: dict[str | None, set[Origin]] = {}
     for origin, files in saved.items():
@@ -111,7 +113,7 @@ def judge_recipe(hub: HubStandIn, repo: str, saved: Mapping[Origin, Mapping[str,
             origins.setdefault(digest, set()).add(origin)
 
     def held(commit: Commit) -> Held:
-        here = {name: repository.digest(commit, f"last-checkpoint/{name}") for name in STATE_FILES}
+        here = {name: repository.digest(commit, f"last-checkpoint/{name}") for name in (*STATE_FILES, *states)}
         root = next(iter(origins.get(repository.digest(commit, "model.safetensors"), ())), None)
         if not any(here.values()):
             return Held(root)

@@ -89,6 +89,14 @@ class Lab:
     """By side: what an undisturbed run says, without its numbers."""
     killed: dict[str, Outcome] = field(default_factory=dict)
     """By side: the run that was killed at its second save."""
+    learned: dict[str, Outcome] = field(default_factory=dict)
+    """By side: the undisturbed run, which the others are compared with."""
+    two: "Lab | None" = None
+    """The same with two ranks on each side; what is learned of one rank says nothing of two."""
+    locks: dict[str, threading.Lock] = field(
+        default_factory=lambda: {name: threading.Lock() for name in ("recipe", "dragoman")}
+    )
+    """By side: held by whoever learns."""
 
     @contextmanager
     def hub(self, name: str) -> Iterator[HubStandIn]:
@@ -113,6 +121,29 @@ class Lab:
         usual = self.usual.get(side.name, set())
         lines = {plain(line): line for line in reversed(talk) if WORDS.search(line)}
         return [line for words, line in reversed(lines.items()) if words not in usual]
+
+
+def undisturbed(lab: Lab, side: Side, row: str) -> Outcome:
+    """A run without a fault; played once, and what it says and ends with is what the others are compared with."""
+    with lab.locks[side.name]:
+        if side.name not in lab.learned:
+            lab.learned[side.name] = _learned(lab, side, row)
+        return lab.learned[side.name]
+
+
+def _learned(lab: Lab, side: Side, row: str) -> Outcome:
+    outcome = play(lab, row, side, lambda hub, name: None, {}, limit=60.0)
+    machine = lab.folder / f"{row}-{side.name}"
+    for talk in machine.glob("*.txt"):
+        lines = talk.read_text("utf-8", "replace").replace("\r", "\n").split("\n")
+        lab.usual[side.name] = {plain(line.rstrip()) for line in lines}
+    side.weights = side.final(machine)
+    assert side.weights
+    assert outcome.resumed is not None
+    outcome.said = lab.unusual(side, outcome.said)
+    outcome.silent = outcome.silent and in_a_word(outcome.said)
+    outcome.resumed.exact = side.final(lab.folder / f"{row}-{side.name}-resumed") == side.weights
+    return outcome
 
 
 def plain(line: str) -> str:
@@ -193,7 +224,7 @@ def play(
             _push(side, hub, machine, process, outcome)
         source = f"{name}-hub"
         if isinstance(side, Dragoman) and not kill:
-            _after_dragoman(side, machine, process, outcome)
+            after_dragoman(side, machine, process, outcome)
             if heals:
                 source = lab.copy(source, f"{name}-hub-copy")
                 _heal(side, hub, machine, outcome)
@@ -268,7 +299,7 @@ def _push(side: Recipe, hub: HubStandIn, machine: Machine, process: Process, out
         outcome.final_push += f"; then {verdict.end.torn}"
 
 
-def _after_dragoman(side: Dragoman, machine: Machine, process: Process, outcome: Outcome) -> None:
+def after_dragoman(side: Dragoman, machine: Machine, process: Process, outcome: Outcome) -> None:
     """What `status` says once the command has ended."""
     found = status(machine.folder / "run")
     seen = Degraded(outcome.degraded, outcome.degraded_seconds)

@@ -1,8 +1,10 @@
 """The outcomes of all rows, as tables for people."""
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 
+from bench.faults_machine import ROOT
 from bench.faults_play import Outcome, in_a_word
 from bench.faults_scenarios import Row
 from bench.faults_sides import STEPS
@@ -26,6 +28,11 @@ A loss is **silent** if the process would exit 0 and no line says a word that th
 *requests only* if the HTTP client logs failed requests or retries, but nothing says that a save was lost; *said* if a
 line does. Shown are the recipe's exit code and words after `train()`; what a `push_to_hub()` at the very end, which
 some add, does after that, has a column.
+
+With two ranks: the recipe under `torchrun --standalone --nproc-per-node 2`, gloo, half the pairs for each; dragoman
+with `--devices 2`; *same weights* are those of the undisturbed run of two ranks. They are struck after step 13; after a
+kill they may start again once (`--max-restarts 1`), on the same machine, the recipe from its newest checkpoint there.
+Loss and gradient norm are of runs without dropout, whose first step has the same weights and pairs.
 
 In dragoman's processes waits are shorter than in life, through `bench/faults_patch/sitecustomize.py`: {patches};
 and a pause of {pace} s follows each step, as in the recipe.
@@ -163,7 +170,9 @@ def _same(o: Outcome) -> str:
 
 def quota(outcomes: Mapping[tuple[str, str], Outcome]) -> str:
     """Bytes that the Hub charges for, after a run without a fault."""
-    held = {side: outcomes["none", side] for side in ("recipe", "dragoman")}
+    held = {side: outcomes["none", side] for side in ("recipe", "dragoman") if ("none", side) in outcomes}
+    if not held:
+        return "Space of the repository: see the whole table."
     words = [f"{side} {o.held_bytes / 1e6:.0f} MB, at most {o.peak_bytes / 1e6:.0f} MB" for side, o in held.items()]
     return f"Space of the repository that is charged after {STEPS} steps without a fault: " + "; ".join(words) + "."
 
@@ -181,7 +190,12 @@ def text(rows: Sequence[Row], outcomes: Mapping[tuple[str, str], Outcome], head:
 
 
 def without_places(text: str) -> str:
-    """The same without the folder in which the bench happened to work."""
+    """The same without the folders in which the bench happened to work, and packages lie."""
+    text = re.sub(
+        r"/[^\s\"']*/site-packages/",
+        "/…/site-packages/",
+        text.replace(f"{ROOT}/", "").replace(sys.executable, "python"),
+    )
     return re.sub(r"/[^\s\"']*/faults-\w+/", "/…/", text)
 
 

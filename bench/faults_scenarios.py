@@ -1,9 +1,10 @@
 """The rows of the table: what goes wrong, for both sides alike."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench import faults_lost, faults_two
+from bench import faults_lost, faults_ranks, faults_two
 from bench.faults_play import Lab, Outcome, play
 from bench.faults_sides import TOKEN, Side
 from bench.faults_strikes import (
@@ -37,6 +38,8 @@ class Row:
     """Whether that is so; may say in words how."""
     play: Callable[[Lab, Side], Outcome]
     sides: Sequence[str] = ("recipe", "dragoman")
+    ranks: int = 1
+    """Processes that train together; what is learned of one is of no use to several."""
 
 
 def fault(
@@ -248,5 +251,47 @@ ROWS = [
         "the token lies in clear in `training_args.bin`, which is uploaded",
         lambda o: any(path.startswith("uploaded") for path in o.leaked),
         recipe={"hub_token": TOKEN},
+    ),
+    Row(
+        "two-ranks",
+        "none; two ranks, the same pairs per step",
+        "loss and gradient multiplied by the number of ranks",
+        lambda o: re.search(r": ×(1\.9|2\.0)\d and ×(1\.9|2\.0)", o.remarks[0]),
+        faults_ranks.two_ranks,
+        ranks=2,
+    ),
+    Row(
+        "rank-killed",
+        "kill -9 of one of two ranks, one restart allowed",
+        "(new)",
+        lambda o: True,
+        faults_ranks.killed,
+        ranks=2,
+    ),
+    Row(
+        "rank-killed-apart",
+        "… with `TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1`",
+        "(new)",
+        lambda o: True,
+        faults_ranks.killed_apart,
+        ["recipe"],
+        ranks=2,
+    ),
+    Row(
+        "rank-sigterm",
+        "SIGTERM to the launcher of two ranks",
+        "(new)",
+        lambda o: True,
+        faults_ranks.told_to_end,
+        ranks=2,
+    ),
+    Row(
+        "rank-sigterm-jit",
+        "… with `enable_jit_checkpoint=True`",
+        "(new)",
+        lambda o: True,
+        faults_ranks.told_to_end_jit,
+        ["recipe"],
+        ranks=2,
     ),
 ]

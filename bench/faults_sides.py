@@ -50,12 +50,13 @@ class Side(ABC):
     Args:
         base: Folder of the untrained model.
         data: Sentence pairs.
+        ranks: Processes that share the work.
     """
 
     name: str
 
-    def __init__(self, base: Path, data: Path) -> None:
-        self.base, self.data = base, data
+    def __init__(self, base: Path, data: Path, ranks: int = 1) -> None:
+        self.base, self.data, self.ranks = base, data, ranks
         self.weights = ""
         """Digest of the weights that an undisturbed run ends with."""
 
@@ -74,6 +75,14 @@ class Side(ABC):
     @abstractmethod
     def saved(self, machine: Machine) -> list[int]:
         """Steps that were saved on the machine's own disk."""
+
+    @abstractmethod
+    def trained(self, machine: Machine) -> list[tuple[int, float]]:
+        """Steps that were trained, each with its time in seconds since 1970, in the order in which they were."""
+
+    @abstractmethod
+    def final(self, folder: Path) -> str:
+        """Digest of the weights that a run which has ended has on its machine's disk; empty when there are none."""
 
     @abstractmethod
     def has_trained(self, machine: Machine) -> bool:
@@ -108,7 +117,7 @@ def words_of(options: Mapping[str, object], dash: str) -> list[str]:
 
 
 class Recipe(Side):
-    """`bench/faults_recipe.py`."""
+    """`bench/faults_recipe.py`; with several ranks under torchrun, each with its part of the batch."""
 
     name = "recipe"
 
@@ -120,15 +129,20 @@ class Recipe(Side):
             "output": machine.folder / "run",
             "witness": machine.folder / "witness.jsonl",
             "repo": REPO,
-            "batch_size": BATCH,
+            "batch_size": BATCH // self.ranks,
+            "ddp_backend": "gloo" if self.ranks > 1 else None,
             "pace": pace,
             "final_push": True,
         } | options
-        return machine.start("recipe", ["bench/faults_recipe.py", *words_of(options, "_")])
+        restarts = options.pop("max_restarts", 0)
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", self.ranks]
+        launcher = [*launcher, "--max-restarts", restarts] if self.ranks > 1 else []
+        return machine.start("recipe", [*launcher, "bench/faults_recipe.py", *words_of(options, "_")])
 
-    def events(self, machine: Machine, kind: str) -> list[dict[str, Any]]:
-        """What the witness wrote."""
-        return [event for event in journal.read(machine.folder / "witness.jsonl") if event["event"] == kind]
+    def events(self, machine: Machine, kind: str, rank: int = 0) -> list[dict[str, Any]]:
+        """What the witness of a rank wrote."""
+        path = machine.folder / (f"witness_{rank}.jsonl" if rank else "witness.jsonl")
+        return [event for event in journal.read(path) if event["event"] == kind]
 
     def saved(self, machine: Machine) -> list[int]:
         return [event["step"] for event in self.events(machine, "saved")]
@@ -136,16 +150,25 @@ class Recipe(Side):
     def has_begun(self, machine: Machine) -> bool:
         return bool(self.events(machine, "begin"))
 
+    def trained(self, machine: Machine) -> list[tuple[int, float]]:
+        return [(event["step"], event["time"]) for event in self.events(machine, "step")]
+
+    def final(self, folder: Path) -> str:
+        written = journal.read(folder / "witness.jsonl")
+        returned = [event for event in written if event["event"] == "returned"]
+        return returned[0]["weights"] if returned else ""
+
     def has_trained(self, machine: Machine) -> bool:
         return bool(self.events(machine, "returned"))
 
     def judge(self, hub: HubStandIn, machines: Sequence[Machine]) -> Verdict:
         saved: dict[Origin, dict[str, str]] = {}
         for number, machine in enumerate(machines):
-            for event in self.events(machine, "saved"):
+            for event in (event for rank in range(self.ranks) for event in self.events(machine, "saved", rank)):
                 unlike = {name: digest for name, digest in event["files"].items() if "token" not in name}
-                saved.setdefault((number, event["step"]), unlike)
-        return judge_recipe(hub, REPO, saved)
+                known = saved.setdefault((number, event["step"]), {})
+                known |= {name: digest for name, digest in unlike.items() if name not in known}
+        return judge_recipe(hub, REPO, saved, self.ranks)
 
     def resume(self, machine: Machine, hub: HubStandIn, **options: object) -> Resumed:
         """Download the repository and continue from its `last-checkpoint`, as users do; the START's way is another."""
@@ -163,13 +186,13 @@ class Recipe(Side):
         options = {"resume_from_checkpoint": given, "final_push": None} | options
         process = self.start(machine, 0.0, **options)
         process.ended(START_SECONDS)
-        begun, returned = self.events(machine, "begin"), self.events(machine, "returned")
+        begun = self.events(machine, "begin")
         step = begun[0]["step"] if begun else None
-        exact = bool(returned) and returned[0]["weights"] == self.weights
+        exact = self.final(machine.folder) == self.weights
         return Resumed(step, exact, process.exit_code, last_error(process.talk), process.talk)
 
     def environment(self, pace: Pace) -> Mapping[str, str]:
-        return {"PYTHONPATH": ""}
+        return {"PYTHONPATH": "", "GLOO_SOCKET_IFNAME": "lo"}
 
 
 _ERROR = re.compile(r"^(\w+\.)*\w*(Error|Exception)\b|^error:")

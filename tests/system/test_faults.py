@@ -36,7 +36,7 @@ def dragoman(tmp_path_factory: pytest.TempPathFactory) -> Dragoman:
         process = side.start(machine, 0.0, store=None)
         assert process.ended(SECONDS), process.talk
         assert process.exit_code == ExitCode.DONE, process.talk
-        side.weights = side.final(machine)
+        side.weights = side.final(machine.folder)
     return side
 
 
@@ -92,12 +92,12 @@ class Trial:
         assert self.process.exit_code == ExitCode.DONE, self.process.talk
         found = status(self.machine.folder / "run")
         assert found["degraded"] is None
-        assert self.side.final(self.machine) == self.side.weights
+        assert self.side.final(self.machine.folder) == self.side.weights
         verdict = self.verdict()
         assert verdict.end_step == STEPS
         assert not verdict.torn
         assert self.side.restore(self.machine, self.hub) == STEPS
-        assert self.side.final(self.machine) == self.side.weights
+        assert self.side.final(self.machine.folder) == self.side.weights
 
     def verdict(self) -> Verdict:
         return self.side.judge(self.hub, [self.machine])
