@@ -1,6 +1,5 @@
 """A rank that is gone is noticed in bounded time, by a clock that the test moves."""
 
-import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -156,28 +155,6 @@ def test_a_beat_writes_a_number_that_changes_and_notes_that_the_server_answered(
     made._beat(ship)
     assert written == [b"1", b"2", b"3"]
     assert made._heard > 1000
-
-
-def test_trouble_reaches_the_first_rank_before_the_other_may_leave(ship: Ship, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through a real server, two ranks in one process."""
-    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    left, heard = threading.Event(), list[str]()
-
-    def leave(why: str) -> None:
-        heard.append(why)
-        left.set()
-        first.end()
-
-    first = Watch.begun(Rank(0, 2, 0, 2), ship, leave)
-    second = Watch.begun(Rank(1, 2, 1, 2), ship, leave)
-    try:
-        second.tell('{"memory": 100}')
-        assert second._told.wait(30)
-        assert left.wait(30)
-    finally:
-        first.end()
-        second.end()
-    assert heard[0] == '{"memory": 100}'
 
 
 def test_the_address_of_the_meeting_is_where_the_server_is(ship: Ship, monkeypatch: pytest.MonkeyPatch) -> None:

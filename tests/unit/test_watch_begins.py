@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 import torch.distributed as dist
 
-from dragoman import host
 from dragoman.errors import RankLost
+from dragoman.host import cluster
 from dragoman.host.cluster import Rank
 from dragoman.training import ranks, watch
 from dragoman.training.watch import Watch
@@ -85,7 +85,7 @@ def test_signs_of_life_begin_before_the_ranks_connect(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(ranks.Watch, "begun", began)
     monkeypatch.setattr(ranks.dist, "init_process_group", connect)
-    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(host.free_port())}.items():
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(cluster.free_port())}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(RankLost), ranks.joined(Rank(0, 1, 0, 1), "device: cpu", lambda why: None):
         pass
