@@ -1,11 +1,16 @@
 """What only a GPU can show. Not part of `make test`; run with `pytest -m gpu tests/gpu`."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from dragoman.journal import Warned
+from dragoman.checkpoint.log import RunLog
+from dragoman.host import cluster
+from dragoman.journal import Warned, read
+from dragoman.store.local import FolderStore
 from dragoman.training import graphs
 from dragoman.training.snapshot import HostBuffers
 from tests.support.sessions import Lab, final, trained
@@ -93,3 +98,24 @@ def test_memory_running_out_on_a_real_gpu_halves_the_microbatch(tmp_path: Path) 
         assert "out_of_memory" in lab.kinds()
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_one_rank_over_nccl_learns_what_a_process_without_ranks_does(tmp_path: Path, parallel: str) -> None:
+    lab = Lab(tmp_path, {"device": "cuda", "deterministic": True, "precision": "fp32", "dropout": 0.0})
+    lab.train("alone")
+    lab.prepared("rank", like="alone")
+    words = lab.words("rank", devices=1, parallel=parallel)
+    environment = cluster.environment_of_rank(cluster.Rank(0, 1, 0, 1), "127.0.0.1", cluster.free_port(), "lo")
+    done = subprocess.run([sys.executable, "-m", "dragoman", *words], env=environment, timeout=600)
+    assert done.returncode == 0
+    losses = []
+    for name in ("alone", "rank"):
+        newest = RunLog(FolderStore(tmp_path / name)).newest
+        assert newest
+        losses.append(dict(newest.losses))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    [started] = [
+        event for event in read(tmp_path / "rank/dragoman/journal.jsonl") if event["kind"] == "session_started"
+    ]
+    assert started["parallel"] == parallel
