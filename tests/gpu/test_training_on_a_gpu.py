@@ -13,7 +13,6 @@ from dragoman.journal import Warned, read
 from dragoman.store.local import FolderStore
 from dragoman.training import graphs
 from dragoman.training.snapshot import HostBuffers
-from tests.support.runs import flags
 from tests.support.sessions import Lab, final, trained
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
@@ -106,10 +105,9 @@ def test_one_rank_over_nccl_learns_what_a_process_without_ranks_does(tmp_path: P
     lab = Lab(tmp_path, {"device": "cuda", "deterministic": True, "precision": "fp32", "dropout": 0.0})
     lab.train("alone")
     lab.prepared("rank", like="alone")
-    values = lab.config("rank", devices=1, parallel=parallel).flat()
-    words = flags({name: value for name, value in values.items() if value not in (None, False, [])})
+    words = lab.words("rank", devices=1, parallel=parallel)
     environment = cluster.environment_of_rank(cluster.Rank(0, 1, 0, 1), "127.0.0.1", cluster.free_port(), "lo")
-    done = subprocess.run([sys.executable, "-m", "dragoman", "train", *words], env=environment, timeout=600)
+    done = subprocess.run([sys.executable, "-m", "dragoman", *words], env=environment, timeout=600)
     assert done.returncode == 0
     losses = []
     for name in ("alone", "rank"):

@@ -16,7 +16,7 @@ from dragoman.store.local import FolderStore
 from dragoman.store.record import CheckpointRecord
 from dragoman.training import loop
 from dragoman.training.ending import Ending
-from tests.support.runs import make_pairs
+from tests.support.runs import flags, make_pairs
 
 PREPARED = ("dragoman/corpus", "dragoman/base")
 """What does not depend on training and may be copied to spare time."""
@@ -53,6 +53,11 @@ class Lab:
             "output": str(self.folder / name),
         }
         return from_flat(values | self.options | options)
+
+    def words(self, name: str, **options: Any) -> list[str]:
+        """The same configuration as words after `dragoman`."""
+        flat = self.config(name, **options).flat()
+        return ["train", *flags({key: value for key, value in flat.items() if value is not False and value != []})]
 
     def train(self, name: str, disk: Disk | None = None, **options: Any) -> Ending:
         """One session of the run `name`, from where it is to its end."""

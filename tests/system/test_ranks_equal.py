@@ -3,6 +3,8 @@
 In float64 without dropout nothing is left that may differ but the order of sums. With
 dropout every microbatch draws from its place in the step, and ranks cut steps otherwise.
 
+Not here: `--offload`, whose policy of torch wants an accelerator even where the mesh is a CPU's.
+
 One test starts one group of processes and lets it play many cases: `tests/support/crowd.py`.
 """
 
@@ -69,8 +71,6 @@ def cases_of(folder: Path, parallel: str) -> dict[str, Case]:
         found[name] = replace(plain, options=plain.options | options, steps=20 if name == "float32" else 4)
     found["saves"] = replace(plain, kind="saves", steps=2)
     found["lora saves"] = replace(found["lora"], kind="saves", steps=2)
-    if parallel == "fsdp":
-        found["offload"] = replace(plain, options=plain.options | {"offload": True}, steps=4)
     return {f"{parallel} {name}": each for name, each in found.items()}
 
 

@@ -10,10 +10,8 @@ from safetensors.torch import load_file
 
 from dragoman import journal
 from dragoman.checkpoint.log import RunLog
-from dragoman.config import RunConfig
 from dragoman.host import cluster
 from dragoman.store.local import FolderStore
-from tests.support.runs import flags
 from tests.support.sessions import Lab
 
 EXACT = 1e-12
@@ -30,10 +28,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     made = Lab(tmp_path_factory.mktemp("lab"), options)
     assert made.train("plain").outcome == "done"
     return made
-
-
-def words(config: RunConfig) -> list[str]:
-    return ["train", *flags({name: value for name, value in config.flat().items() if value not in (None, False, [])})]
 
 
 def events(run: Path, kind: str) -> list[dict[str, Any]]:
@@ -63,7 +57,7 @@ def assert_as_plain(lab: Lab, name: str) -> None:
 
 def test_two_ranks_that_are_started_by_the_command_train_the_whole_run(lab: Lab) -> None:
     lab.prepared("ddp", like="plain")
-    command = [sys.executable, "-m", "dragoman", *words(lab.config("ddp", devices=2, parallel="ddp"))]
+    command = [sys.executable, "-m", "dragoman", *lab.words("ddp", devices=2, parallel="ddp")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 0, done.stderr
     [started] = events(lab.folder / "ddp", "session_started")
@@ -74,7 +68,7 @@ def test_two_ranks_that_are_started_by_the_command_train_the_whole_run(lab: Lab)
 def test_two_ranks_with_parts_of_the_model_go_on_from_the_checkpoint_of_one_process(lab: Lab) -> None:
     lab.prepared("fsdp", like="plain")
     assert lab.stopped("fsdp", before=3).exit_code == 75
-    command = [sys.executable, "-m", "dragoman", *words(lab.config("fsdp", devices=2, parallel="fsdp"))]
+    command = [sys.executable, "-m", "dragoman", *lab.words("fsdp", devices=2, parallel="fsdp")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 0, done.stderr
     alone, several = events(lab.folder / "fsdp", "session_started")
@@ -86,10 +80,10 @@ def test_two_ranks_with_parts_of_the_model_go_on_from_the_checkpoint_of_one_proc
 def test_a_disk_that_fails_in_the_middle_of_a_save_holds_no_rank_up(lab: Lab) -> None:
     """The others send their parts all the same, the run goes on degraded, and the next save is whole."""
     run = lab.prepared("full", like="plain")
-    config = lab.config("full", devices=2, parallel="fsdp", snapshot="stream")
+    options = {"devices": 2, "parallel": "fsdp", "snapshot": "stream"}
     commands = [
-        [sys.executable, "-m", "tests.support.full_disk_rank", config.to_yaml()],
-        [sys.executable, "-m", "dragoman", *words(config)],
+        [sys.executable, "-m", "tests.support.full_disk_rank", lab.config("full", **options).to_yaml()],
+        [sys.executable, "-m", "dragoman", *lab.words("full", **options)],
     ]
     port, processes = cluster.free_port(), list[subprocess.Popen[bytes]]()
     try:

@@ -66,6 +66,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     made = Stage(tmp_path)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "rank.sh"))
     monkeypatch.setattr(crew, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(crew, "FOLLOW_SECONDS", 60.0)
     monkeypatch.setattr(crew, "PAUSE_SECONDS", 0.0)
     return made
 
@@ -233,6 +234,7 @@ def test_a_machine_that_is_not_the_first_ends_as_its_own_ranks_do(stage: Stage) 
 BAD = [
     ({"offload": True}, "--offload: "),
     ({"offload": True, "parallel": "ddp"}, "--offload: "),
+    ({"offload": True, "parallel": "fsdp", "device": "cpu"}, "--offload keeps parts of a model out of a GPU's memory"),
     ({"parallel": "fsdp", "optimizer": "adafactor"}, "--parallel fsdp with --optimizer adafactor: "),
     ({"parallel": "fsdp", "optimizer": "adamw8bit"}, "--parallel fsdp with --optimizer adamw8bit: "),
     ({"precision": "fp64", "device": "cuda"}, "--precision fp64 "),

@@ -40,6 +40,8 @@ def check(config: RunConfig) -> None:
     ranks, device = config.ranks, config.training.device
     if ranks.offload and ranks.parallel != "fsdp":
         raise InputError("--offload: only parts of a model are kept in the host's memory", "with --parallel fsdp")
+    if ranks.offload and device == "cpu":
+        raise InputError("--offload keeps parts of a model out of a GPU's memory, and --device cpu has none", "without")
     if ranks.parallel == "fsdp" and config.training.optimizer != "adamw":
         why = "it looks at whole matrices, or blocks of them, and a rank holds some rows"
         raise InputError(f"--parallel fsdp with --optimizer {config.training.optimizer}: {why}", "--optimizer adamw")
