@@ -8,7 +8,7 @@ import pytest
 from dragoman import platforms
 from dragoman.config import from_flat
 from dragoman.errors import InputError
-from dragoman.launch import carrying, loading
+from dragoman.launch import auto, carrying, loading
 from dragoman.launch.job import Job
 from dragoman.launch.options import LaunchOptions
 from tests.support.launching import RUN
@@ -130,6 +130,29 @@ def test_a_run_that_cannot_train_there_is_refused(tmp_path: Path) -> None:
     assert "no language_pairs" in refusal(run={"language_pairs": []})
     assert "--language-pairs 'en-qqq'" in refusal(run={"language_pairs": ["en-qqq"]})
     assert "a folder of this machine" in refusal(run={"model": str(tmp_path)})
+
+
+def test_gpus_that_are_let_one_by_one_cost_as_often_what_one_does_and_all_of_them_train() -> None:
+    one, four = job("runpod"), job("runpod", num_gpus=4)
+    assert (four.offer.num_gpus, four.offer.flavor) == (4, one.offer.flavor)
+    assert four.most_usd == pytest.approx(4 * one.most_usd)
+    assert "devices" not in four.config.given()
+    assert job("kaggle").offer.num_gpus == 2
+    assert "--devices 4: this machine has 1 GPUs" in refusal("runpod", run={"devices": 4})
+    assert job("runpod", run={"devices": 4}, num_gpus=4).config.ranks.devices == 4
+
+
+def test_how_this_machine_stands_among_others_stays_here() -> None:
+    run = {"nodes": 2, "node_rank": 1, "main_address": "10.0.0.7", "parallel": "fsdp"}
+    there = job(run=run).config.ranks
+    assert (there.nodes, there.node_rank, there.main_address, there.parallel) == (1, None, None, "fsdp")
+
+
+def test_auto_takes_a_machine_with_as_many_gpus_as_were_reckoned_with() -> None:
+    runpod = platforms.find("runpod")
+    said, run = LaunchOptions(max_usd=50.0, max_hours=1), from_flat(RUN | {"devices": 4})
+    found = auto.choose(run, said, [auto.Candidate(runpod, runpod.offer().times(4), "why")])
+    assert found.job.offer.num_gpus == 4
 
 
 def test_a_machine_that_the_platform_has_not_is_refused() -> None:

@@ -51,7 +51,7 @@ app = App(
         ]
     )
     + "\n\nExit codes: 0 done, 1 a bug, 2 wrong input, 3 another machine took over, 4 a check said no,"
-    + " 75 stopped: resume me.",
+    + " 75 stopped: resume me, 76 a rank that lost the others.",
     version=__version__,
     default_parameter=Parameter(consume_multiple=True, negative=(), show_default=_shown_default),
     help_format="markdown",

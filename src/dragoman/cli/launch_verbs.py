@@ -133,6 +133,8 @@ def _ranked(config: "RunConfig", said: LaunchOptions) -> "Iterator[Candidate]":
     from dragoman.launch.auto import Candidate
 
     budget = ranking.Budget(max_usd=said.max_usd)
+    machines = {"devices": config.ranks.devices or said.num_gpus, "nodes": max(config.ranks.nodes, said.nodes)}
+    config = config.model_copy(update={"ranks": config.ranks.model_copy(update=machines)})
     ranked = ranking.rank(config, work_of(config), budget=budget)
     for one in ranked.options:
         if said.gpu not in (None, one.offer.gpu, one.offer.flavor):
@@ -142,6 +144,8 @@ def _ranked(config: "RunConfig", said: LaunchOptions) -> "Iterator[Candidate]":
         )
         if clients.way(one.platform.name) == "sky" and not sky_client.is_there():
             yield Candidate(one.platform, one.offer, "needs SkyPilot, which is not installed here", False)
+        elif not one.has_ranks:
+            yield Candidate(one.platform, one.offer, "there is none with so many GPUs, or machines together", False)
         elif not one.is_possible:
             yield Candidate(one.platform, one.offer, "the run does not fit, or comes not forward in a session", False)
         elif not budget.allows(one):

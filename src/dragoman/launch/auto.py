@@ -57,9 +57,8 @@ def choose(config: RunConfig, options: LaunchOptions, ranked: Iterable[Candidate
     for candidate in ranked:
         if chosen is None and candidate.is_possible:
             try:
-                job = loading.job(
-                    config, options.model_copy(update={"gpu": candidate.offer.flavor}), candidate.platform
-                )
+                machine = {"gpu": candidate.offer.flavor, "num_gpus": candidate.offer.num_gpus}
+                job = loading.job(config, options.model_copy(update=machine), candidate.platform)
                 chosen = job, clients.plan_for(job), candidate
             except InputError as error:
                 candidate = replace(candidate, why=error.message, is_possible=False)

@@ -43,6 +43,8 @@ def job(config: RunConfig, options: LaunchOptions, platform: Platform, *, contin
         _check_model(config)
     store = _store(config)
     offer = _offer(options, platform)
+    if (devices := config.ranks.devices or 1) > offer.num_gpus:
+        raise InputError(f"--devices {devices}: this machine has {offer.num_gpus} GPUs", f"--num-gpus {devices}")
     max_hours = _hours(options, platform, offer)
     carried = Carried(config.data, {}) if continues else carry(config.data)
     name, data = wheel.contents()
@@ -72,6 +74,7 @@ def _there(config: RunConfig, store: str, max_hours: float, continues: bool) -> 
         update={
             "training": config.training.model_copy(update={"max_hours": hours}),
             "save": config.save.model_copy(update={"output": None, "resume": "auto"}),
+            "ranks": config.ranks.model_copy(update={"nodes": 1, "node_rank": None, "main_address": None}),
             "store": config.store.model_copy(
                 update={
                     "store": store,
