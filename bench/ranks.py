@@ -87,7 +87,7 @@ def others() -> list[Row]:
         Row("sigkill-launcher", ({**to_launcher, "do": KILL},), code=-9, restarts=0, bound=20),
         Row("sigkill-launcher-at-start", (starting,), code=-9, restarts=0, bound=30),
         Row("no-restarts", ({**after, "rank": 1, "do": KILL},), code=75, restarts=0, options={"max_restarts": 0}),
-        Row("deadline", (), code=75, restarts=0, pace=2.0, options={"max_hours": 20 / 3600}),
+        Row("deadline", (), code=75, restarts=0, pace=8.0, options={"max_hours": 45 / 3600}),
     ]
     return rows
 

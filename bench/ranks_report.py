@@ -15,6 +15,7 @@ TITLES = {
     "Several sessions, several machines": ("elastic", "superseded", "two-hosts"),
 }
 
+SHOWN = {"write": "save", "gather": "save"}
 HEAD = """| fault | seconds | exits | restarts | steps lost | difference | as it should be |
 |---|---|---|---|---|---|---|
 """
@@ -25,10 +26,10 @@ def report(outcomes: Sequence[Outcome]) -> str:
     date = datetime.datetime.now(datetime.UTC).date()
     text = f"""# Faults to runs with several ranks, {date}, CPU
 
-Made by `make ranks`; {os.cpu_count()} cores, torch {torch.__version__}, gloo, float64, dropout 0. A run has {STEPS}
-steps and a save at every {SAVE_STEPS}th. It begins from a checkpoint of one process at step {BEGIN} (`assemble`:
-from nothing), and ends like a run of one process that nobody disturbed: losses and weights of the last checkpoint,
-to a relative {ALIKE:.0e}. `k_proj.bias` is left out: softmax does not see it, so its true gradient is zero, and Adam
+Made by `make ranks`; {os.cpu_count()} cores that others used too, torch {torch.__version__}, gloo, float64,
+dropout 0. A run has {STEPS} steps and a save at every {SAVE_STEPS}th. It begins from a checkpoint of one process at
+step {BEGIN} (the first table: from nothing), and ends like a run of one process that nobody disturbed: losses and
+weights of the last checkpoint, to a relative {ALIKE:.0e}. `k_proj.bias` is left out: softmax does not see it, so its true gradient is zero, and Adam
 makes steps of full size out of the rounding noise that is left.
 
 *Seconds*: from the fault to the start of the next ranks, or to when no process was left alive; behind it what was
@@ -39,10 +40,7 @@ computed twice: at most an interval of {SAVE_STEPS}, and what was trained beside
     for title, beginnings in TITLES.items():
         rows = [each for each in outcomes if each.name.startswith(beginnings)]
         if rows:
-            text += (
-                f"\n## {title}\n\n| fault | seconds | exits | restarts | steps lost | difference | as it should be |\n"
-            )
-            text += "|---|---|---|---|---|---|---|\n" + "".join(map(_line, rows))
+            text += f"\n## {title}\n\n{HEAD}" + "".join(map(_line, rows))
         if title.startswith("SIGKILL") and rows:
             text += _moments(rows)
         text += "".join(f"\n*{each.name}*: {'; '.join(each.remarks)}.\n" for each in rows if each.remarks)
@@ -60,7 +58,8 @@ def _line(one: Outcome) -> str:
 
 def _moments(rows: Sequence[Outcome]) -> str:
     """Seconds from each fault to the start of the next ranks."""
-    names = [f"{moment} ({step})" if step else moment for moment, _, step in max((row.each for row in rows), key=len)]
+    most = max((row.each for row in rows), key=len)
+    names = [f"{SHOWN.get(moment, moment)} ({step})" if step else moment for moment, _, step in most]
     text = "\nSeconds from each SIGKILL to the start of the next ranks, by moment (and steps done); here without the\n"
     text += "pause that grows with every restart:"
     text += f"\n\n| killed | {' | '.join(names)} |\n|{'---|' * (len(names) + 1)}\n"
