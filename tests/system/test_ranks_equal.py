@@ -57,7 +57,9 @@ def cases_of(folder: Path, parallel: str) -> dict[str, Case]:
         "plain": plain,
         "parts": replace(plain, steps=4, limit=30),
         "twice": replace(plain, steps=4, limit=30, twice=True),
-        "short": case(folder / "short", parallel, rows=17, language_pairs=["en-fr"], max_steps=None, steps=3),
+        "short": case(
+            folder / "short", parallel, rows=17, language_pairs=["en-fr"], max_steps=None, epochs=1.0, steps=3
+        ),
         "new": case(folder / "new", parallel, steps=4, limit=30, **new_language(folder, plain.base)),
     }
     for name, options in {
