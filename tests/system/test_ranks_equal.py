@@ -52,12 +52,14 @@ NEW_ROWS = "lora_new_rows"
 
 def cases_of(folder: Path, parallel: str) -> dict[str, Case]:
     """Every way to train that ranks could get wrong."""
-    plain = case(folder / "plain", parallel, steps=40)
+    plain = case(folder / "plain", parallel, steps=50)
     found = {
         "plain": plain,
         "parts": replace(plain, steps=4, limit=30),
         "twice": replace(plain, steps=4, limit=30, twice=True),
-        "short": case(folder / "short", parallel, rows=17, language_pairs=["en-fr"], max_steps=None, steps=3),
+        "short": case(
+            folder / "short", parallel, rows=17, language_pairs=["en-fr"], max_steps=None, epochs=1.0, steps=3
+        ),
         "new": case(folder / "new", parallel, steps=4, limit=30, **new_language(folder, plain.base)),
     }
     for name, options in {
@@ -100,7 +102,6 @@ def test_two_ranks_learn_and_write_what_one_process_does(tmp_path: Path) -> None
     assert {name: bad for name, report in reports.items() if (bad := wrong(name, report))} == {}
     for parallel in ("ddp", "fsdp"):
         assert_ranks_shared(parallel, reports)
-        assert largest(*(reports[f"{parallel} {name}"].alone[-1:] for name in ("plain", "saves"))) > 0.01
 
 
 def assert_ranks_shared(parallel: str, reports: Mapping[str, Report]) -> None:
