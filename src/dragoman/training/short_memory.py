@@ -45,9 +45,10 @@ def take_note(run: "Session") -> None:
     if run.ranks is None or not (run.folder / FILE).exists():
         return
     told = json.loads((run.folder / FILE).read_text())
+    # From here on the state tells it; another machine's GPUs may be larger, and this one's next note is a new one.
+    (run.folder / FILE).unlink()
     state, limit = run.state, int(told["microbatch_tokens"])
     if limit == 0 and (run.forward.checkpointing or run.config.training.gradient_checkpointing != "auto"):
-        (run.folder / FILE).unlink()
         raise InputError(
             f"out of memory at step {told['step']} with one pair at a time",
             "--parallel fsdp, a smaller model, a shorter --max-tokens, or bigger GPUs",
