@@ -29,8 +29,9 @@ def report(outcomes: Sequence[Outcome]) -> str:
 Made by `make ranks`; {os.cpu_count()} cores that others used too, torch {torch.__version__}, gloo, float64,
 dropout 0. A run has {STEPS} steps and a save at every {SAVE_STEPS}th. It begins from a checkpoint of one process at
 step {BEGIN} (the first table: from nothing), and ends like a run of one process that nobody disturbed: losses and
-weights of the last checkpoint, to a relative {ALIKE:.0e}. `k_proj.bias` is left out: softmax does not see it, so its
-true gradient is zero, and Adam makes steps of full size out of the rounding noise that is left.
+weights of the last checkpoint, to a relative {ALIKE:.0e}. `k_proj.bias` is left out:
+softmax does not see it, so its true gradient is zero, and Adam makes steps of full size out of the rounding noise
+that is left.
 
 *Seconds*: from the fault to the start of the next ranks, or to when no process was left alive; behind it what was
 allowed. *Exits*: of every `dragoman train`; a second one is a resume on two ranks without a fault. *Lost*: steps
