@@ -173,7 +173,7 @@ class Rank:
         """All tensors of a checkpoint, whole, on the first rank."""
         live = state.tensors(self.forward, self.optimizer)
         if self.is_other:
-            state.send(live)
+            state.send(state.asked_of_others(live))
             return {}
         return {
             f"{file}: {name}": torch.cat([part.reshape(-1) for part in parts(tensor)])
@@ -185,7 +185,7 @@ class Rank:
         """The large files of a checkpoint, on the first rank."""
         live = live or state.tensors(self.forward, self.optimizer)
         if self.is_other:
-            state.send(live)
+            state.send(state.asked_of_others(live))
             return {}
         return {name: b"".join(map(bytes, chunks)) for name, chunks in state.files_of(live, updates).items()}
 

@@ -107,6 +107,7 @@ def test_after_a_loss_all_ranks_start_again(
 ) -> None:
     """One that does not leave by itself is ended, and where they meet is new."""
     monkeypatch.setattr(crew, "LEAVE_SECONDS", 0.05)
+    monkeypatch.setattr(crew, "FOLLOW_SECONDS", 0.05)
     stage.plays(r0s1=first, r1s1=other, r0="exit 0", r1="exit 0")
     assert stage.run() == 0
     assert stage.told == [(words, 1)]

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from dragoman import gpus, host, platforms
+from dragoman import gpus, platforms
 from dragoman.errors import InputError, StoreUnavailable
+from dragoman.host import cluster
 from dragoman.launch import clients, sky
 from dragoman.launch.job import Handle, Job
 from dragoman.launch.sky_client import SkyClient
@@ -97,7 +98,7 @@ def test_several_nodes_train_together_and_find_each_other_by_what_skypilot_tells
     environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], **told}
     done = subprocess.run(["bash", "-c", task["run"]], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (75, "-m dragoman train --nodes 2 -c ../run.yaml\n")
-    assert (host.node_rank(told), host.main_host(told)) == (1, "10.0.0.7")
+    assert (cluster.node_rank(told), cluster.main_host(told)) == (1, "10.0.0.7")
 
 
 def test_all_gpus_of_a_machine_are_asked_for_and_nothing_says_fewer() -> None:

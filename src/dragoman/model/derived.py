@@ -136,6 +136,12 @@ class Merged:
                 yield torch.addmm(base_OI, self.up_OR.to(device), self.down_RI.to(device), alpha=self.scale)
 
 
+def is_gathered(tensor: Tensor | Derived) -> bool:
+    """Whether rows of it lie on other ranks, which have to send them."""
+    held = tensor.tensor if isinstance(tensor, Frozen) else tensor.base_OI if isinstance(tensor, Merged) else tensor
+    return isinstance(held, Pieces)
+
+
 class RowFile:
     """The whole embedding in a file without a name, which is gone with the process.
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from dragoman.config import RunConfig
 from dragoman.errors import Damaged
 from dragoman.model import nllb
-from dragoman.model.derived import Derived, Frozen, num_bytes, parts
+from dragoman.model.derived import Derived, Frozen, is_gathered, num_bytes, parts
 from dragoman.model.pieces import Pieces
 from dragoman.store.disk import Disk
 from dragoman.store.record import FileEntry
@@ -159,8 +159,7 @@ def files_of(large: Tensors, updates: int) -> dict[str, Iterator[bytes | memoryv
 def asked_of_others(large: Tensors) -> Tensors:
     """Those that the first rank does not hold whole, and which the others need not copy."""
     return {
-        name: {each: tensor for each, tensor in named.items() if not isinstance(tensor, Tensor)}
-        for name, named in large.items()
+        name: {each: tensor for each, tensor in named.items() if is_gathered(tensor)} for name, named in large.items()
     }
 
 
@@ -168,7 +167,6 @@ def send(large: Tensors) -> None:
     """On another rank than the first: send what this one holds of a checkpoint's tensors, by `asked_of_others`."""
     for named in large.values():
         for tensor in named.values():
-            assert not isinstance(tensor, Tensor)
             for _ in parts(tensor):
                 pass
 
