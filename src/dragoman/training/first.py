@@ -8,15 +8,40 @@ from typing import TYPE_CHECKING
 
 from dragoman.checkpoint.run_folder import run_folder
 from dragoman.config import RunConfig
+from dragoman.data import balance
 from dragoman.errors import DragomanError, ExitCode, RankLost
 from dragoman.host import cluster
 from dragoman.journal import SessionEnded
 from dragoman.training import short_memory
+from dragoman.training.feed import Feed
 from dragoman.training.forward import Forward
 from dragoman.training.ranks import Ranks, joined
 
 if TYPE_CHECKING:
     from dragoman.training.session import Session
+
+
+FEW_OPERATIONS = 500
+"""A rank's floating point operations in a step, for each byte of gradients that travels: below it, even the GPUs of one
+machine, fast as their links are, wait for each other longer than they compute."""
+
+
+def advice(feed: Feed, trained_bytes: int) -> str:
+    """What to say about steps that are too small for so many GPUs; empty when there is nothing.
+
+    Args:
+        feed: Of the first rank; its first step stands for all.
+        trained_bytes: Of all gradients.
+    """
+    share = feed.share
+    if share is None:
+        return ""
+    pairs = feed.loader.batch(0)
+    operations = int(balance.costs(feed.loader.lengths(pairs), share.costs).sum())
+    if operations >= FEW_OPERATIONS * trained_bytes * share.count:
+        return ""
+    why = f"{trained_bytes / 1e9:.1f} GB of gradients travel in each"
+    return f"steps of {len(pairs):,} pairs are small for {share.count} GPUs: {why}; --devices 1 may be as fast"
 
 
 @contextmanager

@@ -49,6 +49,11 @@ class Forward:
         """Rows of the embedding that the model holds."""
         return len(self.model.lm_head.weight)
 
+    @property
+    def trained_bytes(self) -> int:
+        """Of all weights that are trained, over all ranks."""
+        return sum(each.numel() * each.element_size() for each in self.model.parameters() if each.requires_grad)
+
     @contextmanager
     def whole(self) -> Iterator["Forward"]:
         """With all weights of the model, taking token ids, and by this rank alone; all enter and leave it together."""

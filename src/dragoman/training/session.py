@@ -27,7 +27,7 @@ from dragoman.model import adapters
 from dragoman.store.disk import Disk
 from dragoman.store.local import FolderStore
 from dragoman.store.record import CheckpointRecord
-from dragoman.training import crew, inputs, opening, optimizer, saving, short_memory, trainee
+from dragoman.training import crew, first, inputs, opening, optimizer, saving, short_memory, trainee
 from dragoman.training import durable as durable_store
 from dragoman.training.about import About
 from dragoman.training.durable import Durable
@@ -192,6 +192,8 @@ def open_session(
     )
     if advice := optimizer.advice(config.training):
         journal.append(Warned(message=advice))
+    if ranks and arithmetic.device.type == "cuda" and (words := first.advice(run.feed, run.forward.trained_bytes)):
+        journal.append(Warned(message=f"{words}; dragoman estimate says what several bring"))
     log.clean()
     saving.load(run, begun)
     # Not before: a checkpoint of other data is refused, and then nothing of the run may have changed.
