@@ -102,6 +102,14 @@ EVENTS: list[tuple[journal.Event, list[str] | None]] = [
         journal.TimeLimited(until=1_796_025_600.0, reason="Google Colab ends a session after 12 h"),
         ["saved and uploaded before 2026-11-30 08:00 UTC (Google Colab ends a session after 12 h)"],
     ),
+    (
+        journal.RanksLost(reason="rank 2 was ended by SIGKILL", restart=1, max_restarts=3),
+        ["rank 2 was ended by SIGKILL: all ranks ended; start 1 of 3 follows"],
+    ),
+    (
+        journal.RanksLost(reason="rank 2 lost the others", restart=0, max_restarts=3),
+        ["all ranks ended; no start follows"],
+    ),
     (journal.Warned(message="checkpoint-5 is not used"), ["warning: checkpoint-5 is not used"]),
     (
         journal.SessionEnded(outcome="stopped", reason="SIGINT", step=600, safe_step=600),
