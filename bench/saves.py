@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from dragoman.store.disk import Disk
-from dragoman.training.state import safetensors_chunks
+from dragoman.training import tensor_file
 
 ROUNDS = 7
 TENSORS = {f"layer.{i}.weight": torch.randn(1024, 4096) for i in range(24)} | {
@@ -26,7 +26,7 @@ TENSORS = {f"layer.{i}.weight": torch.randn(1024, 4096) for i in range(24)} | {
 
 
 def ours(path: Path) -> None:
-    Disk().write(path, safetensors_chunks(TENSORS, {"format": "pt"}))
+    Disk().write(path, tensor_file.chunks(TENSORS, {"format": "pt"}))
 
 
 def theirs(path: Path) -> None:

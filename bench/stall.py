@@ -39,10 +39,9 @@ from dragoman import journal
 from dragoman.config import from_flat
 from dragoman.model import scratch, sizes
 from dragoman.store.disk import Disk
-from dragoman.training import loop, saving, snapshot
+from dragoman.training import loop, saving, snapshot, tensor_file
 from dragoman.training.saver import Attempt
 from dragoman.training.session import Session
-from dragoman.training.state import safetensors_chunks
 from tests.support.runs import make_pairs
 
 SAVE_SECONDS = 600.0
@@ -162,7 +161,7 @@ def write_forever(folder: Path, ended: Callable[[], bool]) -> None:
     """Hash and write 200 MB again and again, with tensors of all sizes, as a save does."""
     made = {f"{i}": torch.randn(1024, 1024) for i in range(48)} | {f"b{i}": torch.randn(1024) for i in range(400)}
     while not ended():
-        Disk().write(folder / "w.safetensors", safetensors_chunks(made, {}))
+        Disk().write(folder / "w.safetensors", tensor_file.chunks(made, {}))
 
 
 def interpreter(folder: Path, rounds: int) -> dict[str, dict[str, list[float]]]:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from dragoman.deploy import translate
 from dragoman.languages import CODES
 from dragoman.model import nllb, vocabulary
-from dragoman.training import state
+from dragoman.training import tensor_file
 from tests.compat import open_saved
 from tests.support.shared import finished_run
 
@@ -69,7 +69,7 @@ def test_our_safetensors_are_read_by_safetensors_itself(tmp_path: Path) -> None:
         "ü": torch.randn(2),
     }
     path = tmp_path / "ours.safetensors"
-    path.write_bytes(b"".join(bytes(chunk) for chunk in state.safetensors_chunks(tensors, {"format": "pt"})))
+    path.write_bytes(b"".join(bytes(chunk) for chunk in tensor_file.chunks(tensors, {"format": "pt"})))
     with safe_open(path, "pt") as opened:
         assert opened.metadata() == {"format": "pt"}
         assert set(opened.keys()) == set(tensors)

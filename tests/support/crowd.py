@@ -34,8 +34,8 @@ from dragoman.training.feed import Batches
 from dragoman.training.optimizer import learning_rate
 from dragoman.training.ranks import Ranks, joined
 from dragoman.training.snapshot import HostBuffers
-from dragoman.training.state import Stored
 from dragoman.training.step import Settled, train_step
+from dragoman.training.tensor_file import Stored
 
 SECONDS = 900
 """Longest that a group may take; it is ended then."""

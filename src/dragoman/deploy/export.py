@@ -27,7 +27,7 @@ from dragoman.languages import Direction
 from dragoman.model import nllb, trim, vocabulary
 from dragoman.model.vocabulary import Vocabulary
 from dragoman.store.disk import Disk
-from dragoman.training import state
+from dragoman.training import state, tensor_file
 
 Target = Literal["transformers", "ctranslate2"]
 Quantization = Literal["none", "int8", "int8_float16", "float16", "bfloat16"]
@@ -184,7 +184,7 @@ def _write(folder: Path, words: Vocabulary, wanted: Wanted | None, into: Path) -
     for name in MADE_HERE:
         (into / name).unlink(missing_ok=True)
     model.to(_precision(folder))
-    weights = state.safetensors_chunks(dict(nllb.weights(model)), {"format": "pt"})
+    weights = tensor_file.chunks(dict(nllb.weights(model)), {"format": "pt"})
     Disk().write(into / state.WEIGHTS, weights)
     for name, content in nllb.model_files(model, folder, tokenizer).items():
         (into / name).write_bytes(content)

@@ -41,7 +41,8 @@ def advice(feed: Feed, trained_bytes: int) -> str:
     if operations >= FEW_OPERATIONS * trained_bytes * share.count:
         return ""
     why = f"{trained_bytes / 1e9:.1f} GB of gradients travel in each"
-    return f"steps of {len(pairs):,} pairs are small for {share.count} GPUs: {why}; --devices 1 may be as fast"
+    small = f"steps of {len(pairs):,} pairs are small for {share.count} GPUs: {why}"
+    return f"{small}; dragoman estimate says whether --devices 1 is as fast"
 
 
 @contextmanager

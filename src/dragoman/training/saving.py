@@ -25,6 +25,7 @@ from dragoman.training import snapshot, state
 from dragoman.training.saver import Attempt
 from dragoman.training.snapshot import Snapshot
 from dragoman.training.state import Tensors, TrainState
+from dragoman.training.tensor_file import Stored
 
 if TYPE_CHECKING:
     from dragoman.training.session import Session
@@ -265,7 +266,7 @@ def _restore(run: "Session", folder: Path) -> TrainState:
         ranks.tell(json.dumps(found.scaler))
 
     def opened(name: str) -> Mapping[str, Tensor]:
-        stored = state.Stored(folder / name)
+        stored = Stored(folder / name)
         return ranks.shared(stored) if ranks else stored
 
     state.restore(run.forward, run.optimizer, found.updates, opened)

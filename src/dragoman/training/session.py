@@ -32,6 +32,7 @@ from dragoman.training import durable as durable_store
 from dragoman.training.about import About
 from dragoman.training.durable import Durable
 from dragoman.training.feed import Feed
+from dragoman.training.fitting import Fit
 from dragoman.training.forward import Forward
 from dragoman.training.graphs import Graphs
 from dragoman.training.inputs import Inputs
@@ -190,20 +191,24 @@ def open_session(
         graphs=trainee.graphs_of(ready.forward, config, lambda words: journal.append(Warned(message=words))),
         replication=Replication(folder, durable.url, durable.owner, journal) if durable else None,
     )
-    if advice := optimizer.advice(config.training):
-        journal.append(Warned(message=advice))
-    if ranks and arithmetic.device.type == "cuda" and (words := first.advice(run.feed, run.forward.trained_bytes)):
-        journal.append(Warned(message=f"{words}; dragoman estimate says what several bring"))
+    _warn(run, ready.fit, begins=begun is None)
     log.clean()
     saving.load(run, begun)
     # Not before: a checkpoint of other data is refused, and then nothing of the run may have changed.
     _write_root(run, store.disk)
     run.forward = trainee.as_stored(run.forward, config, run.state)
     short_memory.take_note(run)
-    if ready.fit.warning and not begun:
-        journal.append(Warned(message=ready.fit.warning))
     _announce(run, begun)
     return run
+
+
+def _warn(run: Session, fit: Fit, *, begins: bool) -> None:
+    """Say what may become a disappointment: learning rate, steps too small for so many GPUs, memory."""
+    words = [optimizer.advice(run.config.training), fit.warning if begins else ""]
+    if run.ranks and run.arithmetic.device.type == "cuda":
+        words.append(first.advice(run.feed, run.forward.trained_bytes))
+    for each in filter(None, words):
+        run.journal.append(Warned(message=each))
 
 
 def _finished(log: RunLog, durable: Durable | None, folder: Path, journal: Journal) -> Finished | None:

@@ -27,11 +27,12 @@ from torch import Tensor
 from dragoman.config import RunConfig
 from dragoman.errors import Damaged
 from dragoman.model import nllb
-from dragoman.model.derived import Derived, Frozen, is_gathered, num_bytes, parts
+from dragoman.model.derived import Derived, Frozen, is_gathered, parts
 from dragoman.model.pieces import Pieces
 from dragoman.store.disk import Disk
 from dragoman.store.record import FileEntry
 from dragoman.training import optimizer as adamw
+from dragoman.training import tensor_file
 from dragoman.training.forward import Forward
 
 WEIGHTS = "model.safetensors"
@@ -42,19 +43,9 @@ ADAPTER = "training/adapter/adapter_model.safetensors"
 ADAPTER_SETTINGS = "training/adapter/adapter_config.json"
 FROZEN = "training/base.safetensors"
 KEPT_LOSSES = 50
-WRITE_BYTES = 1 << 20
-"""Tensors below this size are written together."""
 
 Tensors = Mapping[str, Mapping[str, Tensor | Derived]]
 """The tensors of a checkpoint, by file and by name."""
-
-_DTYPES = {
-    torch.float32: "F32",
-    torch.float64: "F64",
-    torch.bfloat16: "BF16",
-    torch.float16: "F16",
-    torch.uint8: "U8",
-}
 
 
 @dataclass
@@ -153,7 +144,7 @@ def files_of(large: Tensors, updates: int) -> dict[str, Iterator[bytes | memoryv
         updates: Optimizer updates that made the moments.
     """
     metadata = {MOMENTS: {"updates": str(updates)}}
-    return {name: safetensors_chunks(named, metadata.get(name, {"format": "pt"})) for name, named in large.items()}
+    return {name: tensor_file.chunks(named, metadata.get(name, {"format": "pt"})) for name, named in large.items()}
 
 
 def asked_of_others(large: Tensors) -> Tensors:
@@ -254,57 +245,3 @@ def restore(
     remembered = opened(MOMENTS) if updates else {}
     mine = forward.parallel.mine if forward.parallel else lambda name, whole: whole
     adamw.restore_moments(optimizer, forward.trained(), remembered, updates, mine)
-
-
-class Stored(Mapping[str, Tensor]):
-    """The tensors of a safetensors file, each read when it is asked for: all together would be a peak of memory."""
-
-    def __init__(self, path: Path) -> None:
-        from safetensors import safe_open
-
-        self._file: Any = safe_open(path, "pt")
-        self._names = dict.fromkeys(self._file.offset_keys())
-
-    def __getitem__(self, name: str) -> Tensor:
-        """The tensor of this name, read anew."""
-        if name not in self._names:
-            raise KeyError(name)
-        return self._file.get_tensor(name)
-
-    def __iter__(self) -> Iterator[str]:
-        """All names, in the order of the file."""
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        """How many there are."""
-        return len(self._names)
-
-
-def safetensors_chunks(
-    tensors: Mapping[str, Tensor | Derived], metadata: dict[str, str]
-) -> Iterator[bytes | memoryview]:
-    """A safetensors file as chunks: the header, then each tensor as it is copied to the host.
-
-    The format: 8 bytes of header length, a JSON header padded with spaces to a multiple of
-    8, then the tensors in the header's order (safetensors documentation, "Format").
-    """
-    header: dict[str, Any] = {"__metadata__": metadata}
-    start = 0
-    for name, tensor in tensors.items():
-        end = start + num_bytes(tensor)
-        entry = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
-        header[name] = entry
-        start = end
-    encoded = json.dumps(header, separators=(",", ":")).encode()
-    encoded += b" " * (-len(encoded) % 8)
-    yield len(encoded).to_bytes(8, "little") + encoded
-    small = bytearray()
-    for part in (part for tensor in tensors.values() for part in parts(tensor)):
-        flat: Any = part.cpu().contiguous().view(-1).view(torch.uint8).numpy()
-        if len(small) + flat.nbytes <= WRITE_BYTES:
-            small += memoryview(flat)
-            continue
-        yield bytes(small)
-        small.clear()
-        yield memoryview(flat)
-    yield bytes(small)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dragoman.config import TrainingConfig
 from dragoman.model.loss import Negatives
-from dragoman.training.feed import Feed, Ready
+from dragoman.training.feed import Batches, Feed, Ready
 from dragoman.training.forward import Forward
 from dragoman.training.graphs import Graphs
 from dragoman.training.seeds import device_seed, seed_of
@@ -83,35 +83,11 @@ def train_step(
     """
     batches = feed.step(step, limit)
     tokens, device = batches.tokens, forward.arithmetic.device
-    nats = torch.zeros((), dtype=torch.float64, device=device)
-    negatives = batches.negatives.on(device) if batches.negatives else None
-    divisor = graphs.divisor.fill_(tokens) if graphs else tokens
-
-    def computed(ready: Ready, negatives: Negatives | None, *, is_last: bool = True, weight: float = 1.0) -> Tensor:
-        def scaled(objective: Tensor) -> Tensor:
-            return scaler.scale(objective * weight / divisor if weight != 1 else objective / divisor)
-
-        return forward.backward(ready, negatives, scaled, is_last=is_last).plain
-
     if graphs:
         graphs.zero_gradients()
     else:
         forget_gradients(forward, optimizer)
-    num_passes = len(batches.parts) + len(batches.idle)
-    # Around all microbatches, so that weights are turned into halves once; a graph does that for itself.
-    with _cpu_memory_errors(), nullcontext() if graphs else forward.arithmetic.autocast():
-        for number, (start, ready) in enumerate(batches.parts):
-
-            def seed(start: int = start) -> None:
-                device_seed(device, seed_of(training.seed, step, start))
-
-            if graphs and ready.shape and not forward.checkpointing:
-                nats += graphs.run(ready, negatives, computed, seed, is_first=number == 0)
-            else:
-                seed()
-                nats += computed(ready, negatives, is_last=number == num_passes - 1)
-        for number, ready in enumerate(batches.idle, len(batches.parts)):
-            computed(ready, negatives, is_last=number == num_passes - 1, weight=0.0)
+    nats = _gradients(forward, batches, scaler, graphs, lambda start: seed_of(training.seed, step, start))
     if forward.new_rows:
         forward.new_rows.take_gradient()
     if forward.parallel:
@@ -127,6 +103,51 @@ def train_step(
         group["lr"] = rate
     _update(optimizer, scaler, finite)
     return StepResult(nats, tokens, norm, finite, scaler.scale(torch.ones((), device=device)))
+
+
+def _gradients(
+    forward: Forward,
+    batches: Batches,
+    scaler: torch.amp.GradScaler,
+    graphs: Graphs | None,
+    seed_at: Callable[[int], int],
+) -> Tensor:
+    """All forward and backward passes of a step; their nats.
+
+    Args:
+        forward: Computes the model.
+        batches: Of the step.
+        scaler: Of the objective.
+        graphs: Repeat what small microbatches do.
+        seed_at: The seed of the microbatch whose first pair has this place in the step.
+    """
+    device = forward.arithmetic.device
+    nats = torch.zeros((), dtype=torch.float64, device=device)
+    negatives = batches.negatives.on(device) if batches.negatives else None
+    divisor = graphs.divisor.fill_(batches.tokens) if graphs else batches.tokens
+    num_passes = len(batches.parts) + len(batches.idle)
+
+    def computed(ready: Ready, negatives: Negatives | None, *, number: int = 0, weight: float = 1.0) -> Tensor:
+        def scaled(objective: Tensor) -> Tensor:
+            return scaler.scale(objective * weight / divisor if weight != 1 else objective / divisor)
+
+        return forward.backward(ready, negatives, scaled, is_last=number == num_passes - 1).plain
+
+    # Around all microbatches, so that weights are turned into halves once; a graph does that for itself.
+    with _cpu_memory_errors(), nullcontext() if graphs else forward.arithmetic.autocast():
+        for number, (start, ready) in enumerate(batches.parts):
+
+            def seed(start: int = start) -> None:
+                device_seed(device, seed_at(start))
+
+            if graphs and ready.shape and not forward.checkpointing:
+                nats += graphs.run(ready, negatives, computed, seed, is_first=number == 0)
+            else:
+                seed()
+                nats += computed(ready, negatives, number=number)
+        for number, ready in enumerate(batches.idle, len(batches.parts)):
+            computed(ready, negatives, number=number, weight=0.0)
+    return nats
 
 
 def forget_gradients(forward: Forward, optimizer: torch.optim.Optimizer) -> None:

@@ -45,7 +45,7 @@ def taught(
         InputError: A language has no relatives, and the model does not know it.
         ModelError: The model is not usable, or lacks a relative.
     """
-    from dragoman.training import state
+    from dragoman.training import state, tensor_file
 
     languages = new_language.parse(config.data.new_language, config.data.like)
     made_from = {"inputs": inputs, "model": config.model.model, "revision": config.model.revision}
@@ -67,7 +67,7 @@ def taught(
     disk.make_folders(base)
     for name, content in nllb.model_files(model, found, tokenizer).items():
         disk.replace(base / name, content)
-    disk.write(base / state.WEIGHTS, state.safetensors_chunks(dict(nllb.weights(model)), {"format": "pt"}))
+    disk.write(base / state.WEIGHTS, tensor_file.chunks(dict(nllb.weights(model)), {"format": "pt"}))
     finish(base, made_from, disk)
     journal.append(
         LanguagesAdded(
