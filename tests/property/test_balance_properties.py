@@ -68,7 +68,7 @@ def test_the_unit_of_costs_does_not_matter(costs_B: balance.Ints, num_ranks: int
 @some
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=7), st.integers(2, 3))
 def test_no_division_at_all_is_better_by_more_than_a_third(values: list[int], num_ranks: int) -> None:
-    """Against every division there is; the bound of Michiels et al. 2007 for m shares: 4/3 - 1/(3 m)."""
+    """Against every division there is; the bound of Graham 1969 for m shares: 4/3 - 1/(3 m)."""
     divisions = itertools.product(range(num_ranks), repeat=len(values))
     best = min(max(np.bincount(ranks, values, num_ranks)) for ranks in divisions)
     assert 3 * num_ranks * max(totals(np.array(values), num_ranks)) <= (4 * num_ranks - 1) * best
