@@ -1,12 +1,14 @@
 """Whole runs by two ranks, as a user starts them, end with the model of one process."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file
+import torch
+from safetensors.torch import load_file, save_file
 
 from dragoman import journal
 from dragoman.checkpoint.log import RunLog
@@ -99,3 +101,17 @@ def test_a_disk_that_fails_in_the_middle_of_a_save_holds_no_rank_up(lab: Lab) ->
     assert (failed["step"], failed["reason"]) == (2, "No space left on device")
     assert [event["step"] for event in events(run, "saved")] == [3, 4, 6]
     assert_as_plain(lab, "full")
+
+
+def test_a_model_that_is_broken_ends_both_ranks_with_one_message(lab: Lab, tmp_path: Path) -> None:
+    """The other rank is in the middle of an order then, and waits for the first."""
+    broken = tmp_path / "broken"
+    shutil.copytree(lab.folder / "plain", broken, ignore=shutil.ignore_patterns("dragoman", "checkpoint-*"))
+    weights = load_file(broken / "model.safetensors")
+    save_file({name: tensor * torch.nan for name, tensor in weights.items()}, broken / "model.safetensors")
+    words = lab.words("broken", devices=2, model=str(broken))
+    done = subprocess.run([sys.executable, "-m", "dragoman", *words], capture_output=True, text=True, timeout=90)
+    assert done.returncode == 2
+    assert done.stderr.count("error:") == 1
+    assert "the weights are broken" in done.stderr
+    assert "rank" not in done.stderr

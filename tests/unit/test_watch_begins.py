@@ -90,3 +90,21 @@ def test_signs_of_life_begin_before_the_ranks_connect(monkeypatch: pytest.Monkey
     with pytest.raises(RankLost), ranks.joined(Rank(0, 1, 0, 1), "device: cpu", lambda why: None):
         pass
     assert happened == ["signs", "connecting", "no more signs"]
+
+
+def test_the_others_are_dismissed_with_the_code_of_the_first_whatever_they_wait_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    meeting, left, why = dist.HashStore(), threading.Event(), list[str]()
+
+    def leave(reason: str) -> None:
+        why.append(reason)
+        left.set()
+
+    first = begun(FIRST, meeting, lambda why: None, monkeypatch)
+    second = begun(SECOND, meeting, leave, monkeypatch)
+    first.dismiss(2)
+    assert left.wait(10)
+    second.end()
+    first.end()
+    assert why[0] == f"{watch.DISMISSED}2"

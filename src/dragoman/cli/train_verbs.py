@@ -253,7 +253,8 @@ def _follow(place: cluster.Rank) -> ExitCode:
     try:
         return following.run(place)
     except RankLost as error:
-        output.say(f"rank {place.number}: {error.message}")
+        if host.variable(cluster.STARTER) is None:  # else our starter says it, once
+            output.say(f"rank {place.number}: {error.message}")
         return ExitCode.RANK_LOST
 
 

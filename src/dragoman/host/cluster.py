@@ -131,7 +131,11 @@ def environment_of_rank(rank: Rank, address: str, port: int, interface: str | No
         "MASTER_PORT": str(port),
         STARTER: str(os.getpid()),
     }
-    usual = {"OMP_NUM_THREADS": str(max(1, host.num_cores() // rank.local_count))}
+    usual = {
+        "OMP_NUM_THREADS": str(max(1, host.num_cores() // rank.local_count)),
+        # Of a lost connection torch warns with pages of its stack; what it means is said in words.
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+    }
     if interface:
         usual["GLOO_SOCKET_IFNAME"] = interface
     return usual | dict(os.environ) | ours

@@ -70,8 +70,10 @@ def with_others(config: RunConfig) -> Iterator[Ranks | None]:
         except RankLost:
             raise
         except DragomanError as error:
-            with suppress(RankLost):
-                release(ranks, error.exit_code)
+            # Not by an order: they may be in the middle of one, and wait for something else. On this machine they see
+            # the connections end; another one's starter needs to know that this is no loss.
+            if place.count > place.local_count:
+                ranks.watch.dismiss(error.exit_code)
             raise
 
 

@@ -24,6 +24,7 @@ from dragoman.training.short_memory import smaller
 from dragoman.training.snapshot import HostBuffers
 from dragoman.training.step import train_step
 from dragoman.training.stop import Stop
+from dragoman.training.watch import DISMISSED
 
 
 def run(place: Rank) -> ExitCode:
@@ -34,7 +35,7 @@ def run(place: Rank) -> ExitCode:
     """
 
     def leave(why: str) -> None:
-        os._exit(ExitCode.RANK_LOST)
+        os._exit(int(why.removeprefix(DISMISSED)) if why.startswith(DISMISSED) else ExitCode.RANK_LOST)
 
     with Stop(None, speaks=False) as stop:
         stop.has_work = True
@@ -57,26 +58,30 @@ class Follower:
         """One order after the other; returns the session's exit code."""
         while True:
             order = self.ranks.hear(self.stop.received.name if self.stop.received else "")
-            match order["do"]:
-                case "assemble":
-                    self._assemble(order)
-                case "restore":
-                    self.scaler.load_state_dict(json.loads(self.ranks.tell()))
-                    state.restore(self.forward, self.optimizer, order["updates"], lambda name: self.ranks.shared(None))
-                case "base":
-                    state.restart(self.forward, self.optimizer, self.ranks.shared(None))
-                case "step":
-                    self._step(order)
-                case "save":
-                    self._send(order["copies"])
-                case "lend":
-                    with self.forward.whole():
-                        self.ranks.hear()
-                case "end":
-                    self._settle()
-                    return ExitCode(order["code"])
-                case unknown:
-                    raise AssertionError(unknown)
+            if order["do"] == "end":
+                self._settle()
+                return ExitCode(order["code"])
+            with lost_ranks():
+                self._do(order)
+
+    def _do(self, order: Order) -> None:
+        match order["do"]:
+            case "assemble":
+                self._assemble(order)
+            case "restore":
+                self.scaler.load_state_dict(json.loads(self.ranks.tell()))
+                state.restore(self.forward, self.optimizer, order["updates"], lambda name: self.ranks.shared(None))
+            case "base":
+                state.restart(self.forward, self.optimizer, self.ranks.shared(None))
+            case "step":
+                self._step(order)
+            case "save":
+                self._send(order["copies"])
+            case "lend":
+                with self.forward.whole():
+                    self.ranks.hear()
+            case unknown:
+                raise AssertionError(unknown)
 
     def _assemble(self, order: Order) -> None:
         """Build what is trained, as the first rank does at the same time."""
@@ -99,18 +104,17 @@ class Follower:
             self.forward = fitting.checkpointed(self.forward, order["twice"])
         step, limit = order["step"], order["limit"]
         try:
-            with lost_ranks():
-                train_step(
-                    self.forward,
-                    self.optimizer,
-                    self.scaler,
-                    self.feed,
-                    self.config.training,
-                    step=step,
-                    limit=limit,
-                    rate=order["rate"],
-                    before_update=self.buffers.wait_before_update,
-                )
+            train_step(
+                self.forward,
+                self.optimizer,
+                self.scaler,
+                self.feed,
+                self.config.training,
+                step=step,
+                limit=limit,
+                rate=order["rate"],
+                before_update=self.buffers.wait_before_update,
+            )
         except torch.OutOfMemoryError:
             told = {"memory": smaller(self.feed, step, limit), "step": step + 1}
             self.ranks.watch.tell(json.dumps(told))

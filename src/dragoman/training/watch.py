@@ -29,7 +29,7 @@ SILENT_SECONDS = 30.0
 TOLD_SECONDS = 10.0
 """How long a rank that cannot go on waits for the first one to hear of it, and to leave."""
 MAY_TAKE = timedelta(seconds=SILENT_SECONDS)
-TROUBLE = "trouble"
+TROUBLE, DISMISSED = "trouble", "dismissed with "
 
 
 @dataclass
@@ -42,6 +42,8 @@ class Watch:
     clock: Callable[[], float] = time.monotonic
     trouble: str = ""
     """Why this rank cannot go on; told to the first one."""
+    dismissal: str = ""
+    """The exit code with which the first rank lets the others go, whatever they do."""
     _heard: float = field(init=False)
     _done: threading.Event = field(default_factory=threading.Event)
     _over: threading.Event = field(default_factory=threading.Event)
@@ -80,6 +82,11 @@ class Watch:
         self.trouble = trouble
         self._over.wait(TOLD_SECONDS)
 
+    def dismiss(self, code: int) -> None:
+        """Let all other ranks leave with this exit code, whatever they wait for; returns when they can know."""
+        self.dismissal = str(code)
+        self._over.wait(2 * BEAT_SECONDS)
+
     def end(self) -> None:
         """All went well: nobody is missed from now on."""
         self._done.set()
@@ -94,6 +101,8 @@ class Watch:
                 store.set(f"alive/{self.place.number}", str(number))
                 if self.trouble:
                     store.set(TROUBLE, self.trouble)
+                if self.dismissal:
+                    store.set(DISMISSED, self.dismissal)
                 self._silent = self._read(store, seen)
                 self._heard = self.clock()
         self._over.set()
@@ -110,6 +119,8 @@ class Watch:
                 return f"rank {rank} has shown no sign of life for {SILENT_SECONDS:.0f} s"
         if self.place.number == 0 and store.check([TROUBLE]):
             return store.get(TROUBLE).decode()
+        if self.place.number and store.check([DISMISSED]):
+            return DISMISSED + store.get(DISMISSED).decode()
         return ""
 
     def _judge(self, store: Any) -> None:
