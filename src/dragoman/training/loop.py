@@ -49,15 +49,16 @@ def run(config: RunConfig, echo: Callable[[Event], None] = lambda event: None, d
         stop.has_work = True
         if opened.replication:
             opened.replication.start()
-        try:
-            with first.settles_before_leaving(opened):
-                ended = _end(opened, train(opened))
-        except BaseException as error:
-            _record_failure(opened, error)
-            if isinstance(error, Exception) and not isinstance(error, Superseded | RankLost) and opened.replication:
-                # In a container this process is the last one: what it has saved is on its way still.
-                opened.replication.drain(opened.safe_step, ending.patience(config, stop))
-            raise
+        with first.settles_before_leaving(opened):
+            try:
+                reason = train(opened)
+            except BaseException as error:
+                _record_failure(opened, error)
+                if isinstance(error, Exception) and not isinstance(error, Superseded | RankLost) and opened.replication:
+                    # In a container this process is the last one: what it has saved is on its way still.
+                    opened.replication.drain(opened.safe_step, ending.patience(config, stop))
+                raise
+            ended = _end(opened, reason)
         first.release(ranks, ended.exit_code)
         return ending.drained(config, ended, opened.replication, stop)
 

@@ -98,11 +98,8 @@ class Ranks:
     def ask(self, answer: bool) -> list[bool]:
         """A yes or no of every rank, by number; all of them ask."""
         with lost_ranks():
-            mine, all_ = (
-                torch.tensor([int(answer)]),
-                [torch.zeros(1, dtype=torch.long) for _ in range(self.place.count)],
-            )
-            dist.all_gather(all_, mine, group=self._words)
+            all_ = [torch.zeros(1, dtype=torch.long) for _ in range(self.place.count)]
+            dist.all_gather(all_, torch.tensor([int(answer)]), group=self._words)
             return [bool(each) for each in all_]
 
     def shared(self, stored: Mapping[str, Tensor] | None) -> "Shared":

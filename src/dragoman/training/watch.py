@@ -150,7 +150,7 @@ def server(port: int, timeout: timedelta) -> Any:
             port = listening.getsockname()[1]
             file = os.dup(listening.fileno())
     except OSError as error:
-        message = f"--main-address {address}:{port}: this machine cannot listen there ({error.strerror or error})"
+        message = f"--main-address {address}:{port}: this machine cannot listen there ({os.strerror(error.errno or 0)})"
         raise InputError(message, "an address of machine 0 itself, and a port that is free") from None
     return dist.TCPStore(address, port, is_master=True, timeout=timeout, wait_for_workers=False, master_listen_fd=file)
 
