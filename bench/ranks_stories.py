@@ -90,8 +90,7 @@ def superseded(lab: Lab) -> Outcome:
         store = lab.folder / "superseded-store"
         assert wait_until(lambda: list(store.glob(f"**/checkpoint-{SAVE_STEPS}")), WAIT_SECONDS), process.talk
         other = second.start("said", lab.words(two, **told, take_over=True))
-        began = lambda: any(event["kind"] == "session_started" for event in _events(two))  # noqa: E731
-        assert wait_until(began, WAIT_SECONDS), other.talk
+        assert wait_until(lambda: _has_begun(two), WAIT_SECONDS), other.talk
         taken = time.monotonic()
         ended = wait_until(lambda: process.exit_code is not None and not first.alive(), WAIT_SECONDS)
         outcome.seconds = time.monotonic() - taken
@@ -102,6 +101,10 @@ def superseded(lab: Lab) -> Outcome:
         outcome.wrong.append("too late")
     judge(two, lab.folder / "undisturbed", outcome)
     return outcome
+
+
+def _has_begun(run: Path) -> bool:
+    return any(event["kind"] == "session_started" for event in _events(run))
 
 
 def _clear(lab: Lab, *names: str) -> None:
